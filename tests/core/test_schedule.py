@@ -1,0 +1,211 @@
+"""When a job is due, how fast a target is asked, and that no delay leaves its bounds."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watcher.core.errors import Reason
+from watcher.core.model import Job, JobKey, JobRecord, Phase, PollFailed
+from watcher.core.schedule import (
+    Cadence,
+    DueQueue,
+    Gate,
+    Pace,
+    backoff,
+    next_delay,
+)
+
+KEY = JobKey("prod", "j")
+CADENCE = Cadence(interval=10, backoff_max=300)
+chances = st.floats(0, 1, exclude_max=True)
+
+
+def record(phase=Phase.ACTIVE, **more):
+    return JobRecord(KEY, phase=phase, **more)
+
+
+def failing(reason, failures=1, retry_after=None):
+    failure = PollFailed(reason, retry_after=retry_after)
+    return record(failures=failures, failure=failure)
+
+
+@pytest.mark.parametrize(
+    ("state", "delay"),
+    [
+        (record(), 10),
+        (record(Phase.UNKNOWN), 10),  # never answered yet
+        (record(Phase.SUCCEEDED), None),
+        (record(Phase.FAILED), None),
+        (record(Phase.DELETED), None),
+        (record(Phase.GONE), None),
+        # Kept open by unknown words alone: slowly; but not past the limit of a
+        # job that says FINISHED.
+        (record(Phase.UNKNOWN, job=Job("j")), 300),
+        (failing(Reason.NOT_FOUND), 10),  # to be confirmed soon
+        (failing(Reason.NOT_FOUND, 9), 10),
+        (failing(Reason.MALFORMED, 1), 10),
+        (failing(Reason.MALFORMED, 2), 20),
+        (failing(Reason.UNREACHABLE, 5), 160),
+        (failing(Reason.SERVER_ERROR, 6), 300),
+        (failing(Reason.SERVER_ERROR, 10**6), 300),
+        (failing(Reason.THROTTLED, 1, retry_after=5), 10),
+        (failing(Reason.THROTTLED, 1, retry_after=1000), 1000),
+        (failing(Reason.THROTTLED, 1, retry_after=10**9), 3600),
+    ],
+)
+def test_delay(state, delay):
+    assert next_delay(state, CADENCE, 0.0) == delay
+
+
+def test_a_lagging_job_of_unknown_words_is_asked_before_its_limit():
+    slow = Cadence(interval=10, backoff_max=3600)
+    state = record(Phase.UNKNOWN, job=Job("j"), lagging_since=0.0)
+    assert next_delay(state, slow, 0.0) == 300
+
+
+def test_a_long_interval_is_shortened_to_confirm_a_missing_job():
+    slow = Cadence(interval=600, backoff_max=300)
+    assert next_delay(failing(Reason.NOT_FOUND), slow, 0.0) == 15
+    assert next_delay(failing(Reason.UNREACHABLE), slow, 0.0) == 600
+
+
+@given(
+    st.sampled_from(Reason),
+    st.integers(0, 10**9),
+    st.none() | st.floats(0, 1e12),
+    st.floats(0.01, 1e5),
+    st.floats(0.01, 1e5),
+    chances,
+)
+def test_no_delay_leaves_its_bounds(reason, failures, wait, interval, ceiling, chance):
+    cadence = Cadence(interval, ceiling)
+    delay = next_delay(failing(reason, failures, wait), cadence, chance)
+    assert 0 < delay <= max(cadence.ceiling, min(wait or 0, 3600))
+
+
+@given(chances)
+def test_jitter_makes_a_poll_early_and_never_late(chance):
+    assert 9 <= next_delay(record(), CADENCE, chance) <= 10
+
+
+def test_backoff_doubles_up_to_its_ceiling():
+    delays = [backoff(failures, 1, 20, 0) for failures in range(7)]
+    assert delays == [1, 1, 2, 4, 8, 16, 20]
+
+
+class TestDueQueue:
+    def test_earliest_deadline_first(self):
+        queue = DueQueue()
+        keys = [JobKey("t", name) for name in "abc"]
+        for key, due in zip(keys, (3.0, 1.0, 2.0), strict=True):
+            queue.put(key, due)
+        assert queue.next_due() == 1.0
+        assert [queue.pop_due(2.5), queue.pop_due(2.5), queue.pop_due(2.5)] == [
+            (keys[1], 1.0),
+            (keys[2], 2.0),
+            None,
+        ]
+        assert len(queue) == 1
+
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from("abcd"), st.none() | st.integers(0, 20)),
+            max_size=40,
+        )
+    )
+    def test_the_last_word_on_a_job_counts(self, changes):
+        queue, truth = DueQueue(), {}
+        for name, due in changes:
+            key = JobKey("t", name)
+            if due is None:
+                queue.discard(key)
+                truth.pop(key, None)
+            else:
+                queue.put(key, due)
+                truth[key] = due
+        assert len(queue) == len(truth)
+        assert {key: queue.due_at(key) for key in truth} == truth
+        popped = []
+        while found := queue.pop_due(math.inf):
+            popped.append(found)
+        assert sorted(popped) == sorted(truth.items())
+        assert [due for _, due in popped] == sorted(truth.values())
+        assert queue.next_due() is None
+
+
+class TestPace:
+    @given(
+        st.floats(0.1, 1000),
+        st.lists(st.floats(0, 0.5), min_size=1, max_size=200),
+        st.lists(st.booleans(), min_size=200, max_size=200),
+    )
+    def test_no_second_carries_more_than_the_rate_plus_one(self, rate, gaps, slows):
+        pace, now, sent = Pace(rate), 0.0, []
+        for gap, slow in zip(gaps, slows, strict=False):
+            now += gap
+            if slow:
+                pace.slow_down(now)
+            while pace.take(now):
+                sent.append(now)
+        for start in sent:
+            assert sum(start <= at < start + 1 for at in sent) <= rate + 1
+
+    def test_it_reaches_its_rate(self):
+        pace, now = Pace(20), 0.0
+        for _ in range(100):
+            now = max(now, pace.ready_at())
+            assert pace.take(now)
+        assert now == pytest.approx(99 / 20)
+
+    def test_a_throttle_halves_it_and_it_recovers_in_a_minute(self):
+        pace = Pace(16)
+        pace.slow_down(100)
+        assert pace.rate == 8
+        for _ in range(20):
+            pace.slow_down(100)
+        assert pace.rate == 16 / 64
+        assert pace.take(130)
+        assert pace.rate == pytest.approx(8.25)
+        assert pace.take(200)
+        assert pace.rate == 16
+
+
+class TestGate:
+    def test_open(self):
+        assert Gate().admits(0, in_flight=99)
+
+    def test_a_failure_closes_it_and_one_probe_at_a_time_follows(self):
+        gate = Gate().failed(0, 5, 300, 0, 0)
+        assert not gate.admits(5.9, 0)
+        assert gate.admits(6, 0)
+        assert not gate.admits(6, 1)
+
+    def test_failures_of_one_volley_count_once(self):
+        gate = Gate().failed(0, 5, 300, 0, 0).failed(0, 5.5, 300, 0, 0)
+        assert (gate.failures, gate.opens_at) == (1, 6)
+
+    def test_a_late_answer_of_the_volley_may_ask_for_more_time(self):
+        gate = Gate().failed(0, 5, 300, 0, 0).failed(0, 5.5, 300, 0, 60)
+        assert (gate.failures, gate.opens_at) == (1, 65.5)
+
+    def test_pauses_double_up_to_the_ceiling(self):
+        gate, now, pauses = Gate(), 0.0, []
+        for _ in range(12):
+            gate = gate.failed(now, now, 300, 0, 0)
+            pauses.append(gate.opens_at - now)
+            now = gate.opens_at
+        assert pauses[:4] == [1, 2, 4, 8]
+        assert pauses[-2:] == [300, 300]
+
+    def test_what_the_server_asks_for_outranks_the_ceiling(self):
+        assert Gate().failed(0, 0, 300, 0, 1800).opens_at == 1800
+
+    def test_a_good_answer_opens_it(self):
+        gate = Gate().failed(0, 5, 300, 0, 0)
+        assert gate.succeeded(6) == Gate()
+
+    def test_a_good_answer_of_the_volley_does_not(self):
+        gate = Gate().failed(0, 5, 300, 0, 0)
+        assert gate.succeeded(4) is gate

@@ -1,0 +1,101 @@
+"""The one home of fakes: doors that do as they are told and note what was asked."""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import anyio
+
+from watcher.core.errors import ApiError, StoreError
+from watcher.core.model import Job, JobKey, JournalEvent, Snapshot, Task
+
+START = 1_700_000_000.0
+
+
+def snapshot(job_id, status="PROCESSING", tasks=None):
+    words = {"t1": "PROCESSING"} if tasks is None else tasks
+    return Snapshot(Job(job_id, status), tuple(Task(*pair) for pair in words.items()))
+
+
+class FakeApi:
+    """Answers by script: `answer(job_id, seconds)` returns or raises."""
+
+    project_id = "p"
+    clock_skew = 0.0
+    locked = False
+
+    def __init__(
+        self, answer: Callable[[str, float], Snapshot] | None = None, latency=0.01
+    ):
+        self.answer = answer or (lambda job_id, _: snapshot(job_id))
+        self.latency = latency
+        self.asked: list[tuple[float, str]] = []
+        self.in_flight = self.most_in_flight = 0
+
+    async def fetch(self, job_id):
+        now = anyio.current_time()
+        self.asked.append((now, job_id))
+        self.in_flight += 1
+        self.most_in_flight = max(self.in_flight, self.most_in_flight)
+        try:
+            await anyio.sleep(self.latency)
+            outcome = self.answer(job_id, now)
+        finally:
+            self.in_flight -= 1
+        if isinstance(outcome, ApiError):
+            raise outcome
+        return outcome
+
+    def times(self, job_id=None):
+        return [at for at, asked in self.asked if job_id in {None, asked}]
+
+
+class FakeStore:
+    """Keeps commits in a list; fails while `broken`."""
+
+    def __init__(self, known=None):
+        self.known = known or {}
+        self.commits = []
+        self.released = []
+        self.broken = False
+        self.journal: list[JournalEvent] = []
+
+    async def claim(self, keys):
+        return {key: self.known[key] for key in keys if key in self.known}
+
+    async def release(self, keys):
+        self.released.extend(keys)
+
+    async def commit(self, steps):
+        await anyio.sleep(0.001)
+        if self.broken:
+            raise StoreError("disk full")
+        self.commits.append((anyio.current_time(), list(steps)))
+        told = [t for step in steps for t in step.transitions]
+        events = [JournalEvent(len(self.journal) + n, t) for n, t in enumerate(told, 1)]
+        self.journal.extend(events)
+        return events
+
+
+class FakeTelemetry:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.polls = []
+        self.records = {}
+        self.history = defaultdict(list)
+
+    def polled(self, target, seconds, lag, failure):
+        self.polls.append((target, seconds, lag, failure))
+
+    def published(self, steps):
+        for step in steps:
+            self.records[step.record.key] = step.record
+            self.history[step.record.key].append(step)
+
+    def forgotten(self, keys):
+        for key in keys:
+            self.records.pop(key, None)
+
+
+def keys(count, target="prod"):
+    return [JobKey(target, f"job-{number}") for number in range(count)]

@@ -1,0 +1,1 @@
+"""The pure middle: values, tables and the state machine; no clock, chance or I/O."""

@@ -1,0 +1,368 @@
+"""The state machine of one job: everything that changes a record is here.
+
+Two rules hold: a record changes only by `advance`, and `advance` tells a change once.
+
+    unknown ─► active ─► succeeded | failed | deleted
+       └─────────┴─────► gone (named as missing by three answers over 30 seconds)
+
+A finished job that answers differently (it was gone, or run again) goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from watcher.core.errors import Reason
+from watcher.core.model import (
+    LAGGING_LIMIT,
+    Absence,
+    Job,
+    JobRecord,
+    Level,
+    Notice,
+    Phase,
+    PollFailed,
+    Snapshot,
+    Step,
+    Task,
+    TaskPhase,
+    Transition,
+)
+from watcher.core.transitions import (
+    DELETED,
+    FINISHED,
+    JOB_WORDS,
+    OPEN,
+    PROCESSING,
+    TELLING_WORDS,
+    TaskChange,
+    count_by_status,
+    diff,
+    rfc3339,
+    settled_phase,
+    task_phase,
+    transition,
+)
+
+GONE_ANSWERS = 3
+GONE_SPREAD = 30.0
+QUIET_ANSWERS = 2
+VANISHED_ANSWERS = 2
+MOST_FLAGGED = 32
+
+
+def advance(
+    record: JobRecord, event: Snapshot | PollFailed, now: float, *, skew: float = 0.0
+) -> Step:
+    """Take in the outcome of one poll.
+
+    Args:
+        record: What was known before.
+        event: What the poll gave.
+        now: Wall-clock time of the observation, Unix seconds.
+        skew: Seconds that this machine's clock is ahead of the API's.
+
+    Returns:
+        The new record and what there is to tell; repeating an event tells nothing.
+    """
+    match event:
+        case Snapshot():
+            return _answered(record, event, now, skew)
+        case PollFailed(reason=Reason.NOT_FOUND):
+            return _missing(record, event, now)
+        case PollFailed():
+            return Step(_failed(record, event, now))
+
+
+def listed(record: JobRecord) -> Iterator[Task]:
+    """Yield the known tasks that have not vanished."""
+    absences = record.absences
+    for task in record.tasks:
+        if task.id not in absences or absences[task.id].answers < VANISHED_ANSWERS:
+            yield task
+
+
+@dataclass(slots=True)
+class _Telling:
+    """Collects transitions of one step and numbers them."""
+
+    record: JobRecord
+    now: float
+    job: Job | None
+    ordinals: dict[str, int]
+    told: list[Transition]
+
+    def tell(
+        self,
+        event: str,
+        fields: Mapping[str, object],
+        *,
+        level: Level = Level.INFO,
+        not_before: float | None = None,
+    ) -> None:
+        task_id = fields.get("task_id")
+        subject = event if task_id is None else f"{event} {task_id}"
+        ordinal = self.ordinals.get(subject, 0)
+        self.ordinals[subject] = ordinal + 1
+        frame = {
+            "project_id": self.record.project_id,
+            "job_id": self.record.key.job_id,
+            "job_name": self.job and self.job.name,
+            "job_type": self.job and self.job.type,
+            "observed_at": rfc3339(self.now),
+            "not_before": rfc3339(not_before),
+        }
+        key = self.record.key
+        self.told.append(transition(key, event, level, ordinal, {**frame, **fields}))
+
+
+def _telling(record: JobRecord, now: float, job: Job | None) -> _Telling:
+    return _Telling(record, now, job, dict(record.ordinals), [])
+
+
+def _answered(record: JobRecord, snapshot: Snapshot, now: float, skew: float) -> Step:
+    tasks, absences = _merge_tasks(record, snapshot)
+    job = _merge_job(record.job, snapshot.job)
+    seen = replace(
+        record,
+        job=job,
+        tasks=tasks,
+        absences=absences,
+        first_seen_at=record.first_seen_at or now,
+        last_poll_at=now,
+        last_success_at=now,
+        missing_answers=0,
+        missing_since=None,
+        failures=0,
+        failure=None,
+    )
+    seen = _conclude(seen, snapshot, now)
+    telling = _telling(record, now, job)
+    if record.job is None:
+        telling.tell("job.first_seen", _summary(seen))
+    elif record.phase is Phase.GONE:
+        telling.tell(
+            "job.reappeared", _summary(seen), not_before=record.last_success_at
+        )
+    _tell_tasks(telling, record, seen, skew)
+    if record.job is not None:
+        _tell_job(telling, record.job, job)
+    notices = tuple(_notices(record, seen, now))
+    words = {str(n.fields["word"]) for n in notices if "word" in n.fields}
+    seen = replace(seen, flagged=record.flagged | words)
+    return _finish(telling, record, seen, notices)
+
+
+def _merge_job(known: Job | None, answer: Job) -> Job:
+    if known is not None and answer.abnormal_count is None:
+        answer = replace(answer, abnormal_count=known.abnormal_count)
+    return known if known == answer else answer
+
+
+def _merge_tasks(
+    record: JobRecord, snapshot: Snapshot
+) -> tuple[tuple[Task, ...], Mapping[str, Absence]]:
+    if snapshot.tasks is None:
+        return record.tasks, record.absences
+    if snapshot.tasks == record.tasks:
+        return record.tasks, {}
+    answer = {task.id: task for task in snapshot.tasks}
+    absences = {}
+    merged = []
+    for task in record.tasks:
+        if task.id not in answer:
+            absences[task.id] = _absence(record, task)
+        merged.append(answer.pop(task.id, task))
+    return (*merged, *answer.values()), absences
+
+
+def _absence(record: JobRecord, task: Task) -> Absence:
+    known = record.absences.get(task.id)
+    if known is None:
+        return Absence(1, record.last_success_at or 0.0)
+    return replace(known, answers=known.answers + 1)
+
+
+def _conclude(record: JobRecord, snapshot: Snapshot, now: float) -> JobRecord:
+    word = snapshot.job.status
+    phases = frozenset(task_phase(task.status) for task in listed(record))
+    is_open = not phases.isdisjoint(OPEN)
+
+    quiet = record.quiet_answers
+    if word in TELLING_WORDS or is_open or snapshot.tasks == ():
+        quiet = 0
+    elif snapshot.tasks is not None:
+        quiet += 1
+
+    lagging = (record.lagging_since or now) if word == FINISHED and is_open else None
+    overdue = lagging is not None and now - lagging >= LAGGING_LIMIT
+
+    settled = (word == FINISHED and not is_open) or quiet >= QUIET_ANSWERS or overdue
+    if word == DELETED:
+        phase = Phase.DELETED
+    elif settled:
+        abnormal_count = record.job.abnormal_count if record.job else None
+        phase = settled_phase(phases, abnormal_count or 0)
+    else:
+        phase = _open_phase(word, phases)
+    return replace(record, phase=phase, quiet_answers=quiet, lagging_since=lagging)
+
+
+def _open_phase(word: str | None, phases: frozenset[TaskPhase]) -> Phase:
+    if TaskPhase.ACTIVE in phases or word == PROCESSING:
+        return Phase.ACTIVE
+    if TaskPhase.UNKNOWN in phases or (not phases and word not in JOB_WORDS):
+        return Phase.UNKNOWN
+    return Phase.ACTIVE
+
+
+def _tell_tasks(
+    telling: _Telling, before: JobRecord, after: JobRecord, skew: float
+) -> None:
+    first = before.job is None
+    for change in diff(before.tasks, after.tasks):
+        task = change.after
+        if task is None or (first and task_phase(task.status) is TaskPhase.ACTIVE):
+            continue
+        failed = task_phase(task.status) is TaskPhase.FAILED
+        absence = before.absences.get(task.id)
+        telling.tell(
+            "task.transition",
+            _task_fields(change, task, telling.now - skew),
+            level=Level.WARNING if failed else Level.INFO,
+            not_before=absence.last_seen if absence else before.last_success_at,
+        )
+    for task in after.tasks:
+        absence = after.absences.get(task.id)
+        if absence != before.absences.get(task.id) and _just_vanished(absence):
+            telling.tell(
+                "task.vanished",
+                _task_fields(TaskChange(task, None), task, telling.now - skew),
+                level=Level.WARNING,
+                not_before=absence.last_seen if absence else None,
+            )
+
+
+def _just_vanished(absence: Absence | None) -> bool:
+    return absence is not None and absence.answers == VANISHED_ANSWERS
+
+
+def _task_fields(
+    change: TaskChange, task: Task, server_now: float
+) -> dict[str, object]:
+    latency = None if task.updated_at is None else max(0, server_now - task.updated_at)
+    return {
+        "task_id": task.id,
+        "server_id": task.server_id,
+        "server_name": task.server_name,
+        "cloud_server_id": task.cloud_server_id,
+        "cloud_server_type": task.cloud_server_type,
+        "from": change.before and change.before.status,
+        "to": change.after and change.after.status,
+        "message": task.message,
+        "updated_at": rfc3339(task.updated_at),
+        "detection_latency_seconds": None if latency is None else round(latency, 6),
+    }
+
+
+def _tell_job(telling: _Telling, before: Job, after: Job) -> None:
+    not_before = telling.record.last_success_at
+    if (after.abnormal_count or 0) != (before.abnormal_count or 0):
+        rises = (after.abnormal_count or 0) > (before.abnormal_count or 0)
+        telling.tell(
+            "job.abnormal_count",
+            {"from": before.abnormal_count, "to": after.abnormal_count},
+            level=Level.WARNING if rises else Level.INFO,
+            not_before=not_before,
+        )
+    if after.status != before.status:
+        telling.tell(
+            "job.transition",
+            {
+                "from": before.status,
+                "to": after.status,
+                "abnormal_count": after.abnormal_count,
+            },
+            not_before=not_before,
+        )
+
+
+def _summary(record: JobRecord) -> dict[str, object]:
+    return {
+        "status": record.job and record.job.status,
+        "phase": record.phase,
+        "tasks": count_by_status(listed(record)),
+        "abnormal_count": record.job and record.job.abnormal_count,
+    }
+
+
+def _notices(before: JobRecord, after: JobRecord, now: float) -> Iterator[Notice]:
+    frame = {"target": after.key.target, "job_id": after.key.job_id}
+    words = [task.status for task in after.tasks]
+    unknown = [w for w in words if task_phase(w) is TaskPhase.UNKNOWN]
+    if after.job and after.job.status and after.job.status not in JOB_WORDS:
+        unknown.append(after.job.status)
+    room = MOST_FLAGGED - len(before.flagged)
+    for word in list(dict.fromkeys(unknown))[: max(0, room)]:
+        if word not in before.flagged:
+            yield Notice("job.unknown_status", Level.WARNING, {**frame, "word": word})
+    lagging = after.lagging_since
+    if after.phase.finished and lagging is not None and not before.phase.finished:
+        open_tasks = sum(task_phase(t.status) in OPEN for t in listed(after))
+        yield Notice(
+            "job.finished_with_open_tasks",
+            Level.WARNING,
+            {**frame, "open_tasks": open_tasks, "waited_seconds": now - lagging},
+        )
+
+
+def _missing(record: JobRecord, failure: PollFailed, now: float) -> Step:
+    since = now if record.missing_since is None else record.missing_since
+    answers = record.missing_answers + 1
+    failed = replace(
+        _failed(record, failure, now), missing_answers=answers, missing_since=since
+    )
+    if answers >= GONE_ANSWERS and now - since >= GONE_SPREAD:
+        failed = replace(failed, phase=Phase.GONE)
+    return _finish(_telling(record, now, record.job), record, failed, ())
+
+
+def _failed(record: JobRecord, failure: PollFailed, now: float) -> JobRecord:
+    failures = record.failures + 1
+    return replace(record, last_poll_at=now, failures=failures, failure=failure)
+
+
+def _finish(
+    telling: _Telling,
+    before: JobRecord,
+    after: JobRecord,
+    notices: tuple[Notice, ...],
+) -> Step:
+    if after.phase.finished and after.phase is not before.phase:
+        after = replace(after, finished_at=telling.now)
+        telling.tell(
+            "job.finished",
+            {
+                "phase": after.phase,
+                "abnormal_count": after.job and after.job.abnormal_count,
+                "tasks": count_by_status(listed(after)),
+                "duration_seconds": _duration(after),
+            },
+            level=Level.INFO if after.phase is Phase.SUCCEEDED else Level.WARNING,
+            not_before=before.last_success_at,
+        )
+    elif not after.phase.finished:
+        after = replace(after, finished_at=None)
+    if telling.told:
+        after = replace(after, ordinals=telling.ordinals)
+    return Step(after, tuple(telling.told), notices)
+
+
+def _duration(record: JobRecord) -> float | None:
+    job = record.job
+    if job is None or job.created_at is None:
+        return None
+    ends = [job.updated_at, *(task.updated_at for task in record.tasks)]
+    known = [end for end in ends if end is not None]
+    return round(max(known) - job.created_at, 3) if known else None

@@ -1,0 +1,206 @@
+"""The doors of the watcher as Protocols: what the inside needs of the outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from watcher.core.errors import Reason, SinkError
+from watcher.core.model import JobKey, JobRecord, JournalEvent, Snapshot, Step
+
+
+class JobApi(Protocol):
+    """The cloud API of one target."""
+
+    @property
+    def project_id(self) -> str | None:
+        """Project that is asked; None until it is known."""
+
+    @property
+    def clock_skew(self) -> float:
+        """Seconds that this machine's clock is ahead of the server's."""
+
+    @property
+    def locked(self) -> bool:
+        """Whether requests are held back because the access key was refused."""
+
+    async def fetch(self, job_id: str) -> Snapshot:
+        """Ask for one job.
+
+        Raises:
+            ApiError: No usable answer; the subclass says why.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a source of jobs said.
+
+    Attributes:
+        keys: The jobs to watch, those of its unreadable parts as they last were.
+        problems: One line for each part that could not be read.
+    """
+
+    keys: frozenset[JobKey]
+    problems: tuple[str, ...] = ()
+
+
+class JobSource(Protocol):
+    """Where job ids come from."""
+
+    async def read(self) -> Reading:
+        """Say which jobs are to be watched now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What retention dropped.
+
+    Attributes:
+        events: Journal entries.
+        dead_letters: Events that a sink never took, by sink.
+    """
+
+    events: int = 0
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Records, journal and delivery state; several replicas may share one."""
+
+    async def claim(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
+        """Take charge of these jobs and return the records known of them."""
+
+    async def release(self, keys: Collection[JobKey]) -> None:
+        """Forget the records of jobs that are no longer watched; the journal stays."""
+
+    async def commit(self, steps: Sequence[Step]) -> Sequence[JournalEvent]:
+        """Write records and transitions in one transaction, durably.
+
+        Returns:
+            The transitions with their place in the journal, in order.
+
+        Raises:
+            StoreError: Nothing of it was written.
+        """
+
+    async def undelivered(
+        self, sink: str, limit: int, held: Collection[JobKey] = ()
+    ) -> Sequence[JournalEvent]:
+        """Return the oldest events that a sink has not taken yet.
+
+        Events of the jobs in `held` are left out.
+        """
+
+    async def delivered(self, sink: str, seqs: Collection[int]) -> None:
+        """Remember that a sink took these events."""
+
+    async def events(
+        self, after: int, limit: int, job_id: str | None = None
+    ) -> Sequence[JournalEvent]:
+        """Read the journal: events with `seq > after`, oldest first."""
+
+    async def prune(self, now: float) -> Pruned:
+        """Drop what is past retention, given in Unix seconds what time it is."""
+
+    async def save_watched(self, keys: Collection[JobKey]) -> None:
+        """Remember exactly these jobs as the ones added while running."""
+
+    async def watched(self) -> frozenset[JobKey]:
+        """Return the jobs added while running, in earlier lives too."""
+
+    def backlog(self, sink: str) -> int:
+        """Return how many events a sink has not taken yet."""
+
+
+class Postponed(SinkError):  # noqa: N818
+    """A sink took nothing and said when to come back.
+
+    Attributes:
+        retry_after: Seconds to wait at least.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Sink(Protocol):
+    """A receiver that is told of each transition."""
+
+    @property
+    def name(self) -> str:
+        """Name of the sink; its delivery state is kept under it."""
+
+    @property
+    def per_job(self) -> bool:
+        """Whether it takes one event at a time, so that one job can fail alone.
+
+        Otherwise it takes whole batches, over all jobs, in journal order.
+        """
+
+    async def deliver(self, events: Sequence[JournalEvent]) -> None:
+        """Hand over events, in order.
+
+        Raises:
+            SinkError: Not taken; the same events are offered again.
+        """
+
+
+class Telemetry(Protocol):
+    """What the poller tells of its own work."""
+
+    def polled(
+        self, target: str, seconds: float, lag: float, failure: Reason | None
+    ) -> None:
+        """Count one poll: its duration, how late it was sent, and how it ended."""
+
+    def published(self, steps: Sequence[Step]) -> None:
+        """Take note of committed steps."""
+
+    def forgotten(self, keys: Collection[JobKey]) -> None:
+        """Drop what was said of jobs that are no longer watched."""
+
+
+class Board(Protocol):
+    """The records as they are now, read by pages."""
+
+    @property
+    def records(self) -> Mapping[JobKey, JobRecord]:
+        """Every watched job, committed state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a page is asked.
+
+    Attributes:
+        headers: By lower-case name.
+        query: First value of each parameter.
+    """
+
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a page answers; the body in chunks so that a large one can be streamed."""
+
+    body: Iterable[bytes] | AsyncIterator[bytes]
+    content_type: str = "text/plain; charset=utf-8"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Page(Protocol):
+    """A pure view of the board at one path."""
+
+    @property
+    def path(self) -> str:
+        """Path that it answers."""
+
+    async def respond(self, request: Request) -> Response:
+        """Render the present state."""
