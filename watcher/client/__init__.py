@@ -1,0 +1,1 @@
+"""The door to the ModelArts DevServer jobs API: sign, send, guard, classify."""

@@ -1,0 +1,200 @@
+"""The jobs API of one target, as the poller sees it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from watcher.client.credentials.base import Credentials
+from watcher.client.endpoint import iam_endpoint_of
+from watcher.client.gateway import Gateway, Question
+from watcher.client.line import Line, OnRequest, RequestKind
+from watcher.client.transport import BODY_LIMIT, Route, route_to, tls_context
+from watcher.core.errors import Malformed, Refusal, Rejected
+from watcher.core.model import ListPage, Snapshot
+from watcher.core.wire import decode_job, decode_page
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PROJECT_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_NOT_JOBS = frozenset({"templates", "services"})  # other resources of the API
+
+
+@dataclass(frozen=True, slots=True)
+class ApiTarget:
+    """Where the jobs are.
+
+    Attributes:
+        endpoint: Address of ModelArts, https unless it is this machine itself.
+        project_id: None to look it up by the region's name.
+        region: Needed where the project is looked up.
+        iam_endpoint: Address of IAM; None for the region's own.
+        timeout: Seconds for one request.
+        body_limit: Largest answer that is read, in bytes.
+        ca_file: PEM file of the only authorities to trust; None for the system's.
+    """
+
+    endpoint: str
+    project_id: str | None = None
+    region: str | None = None
+    iam_endpoint: str | None = None
+    timeout: float = 10.0
+    body_limit: int = BODY_LIMIT
+    ca_file: Path | None = None
+
+    def route(self, address: str) -> Route:
+        """Return the way to one of its addresses.
+
+        Raises:
+            ValueError: Credentials may not be sent to this address.
+            OSError: `ca_file` cannot be read.
+        """
+        tls = tls_context(self.ca_file) if self.ca_file else None
+        return route_to(address, self.timeout, self.body_limit, tls)
+
+
+class DevServerApi:
+    """Asks for the jobs of one target.
+
+    Raises:
+        ValueError: The target cannot be asked: a bad address, project or region.
+        OSError: Its `ca_file` cannot be read.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        target: ApiTarget,
+        credentials: Credentials,
+        on_request: OnRequest | None = None,
+    ) -> None:
+        self._clock = line.clock
+        self._gateway = Gateway(line, credentials, on_request or _count_nothing)
+        self._route = target.route(target.endpoint)
+        self._projects = ProjectLookup(self._gateway, target)
+
+    @property
+    def project_id(self) -> str | None:
+        """Project that is asked; None until it is known."""
+        return self._projects.known
+
+    @property
+    def clock_skew(self) -> float:
+        """Seconds that this machine's clock is ahead of the server's."""
+        return self._clock.skew(self._route.host)
+
+    @property
+    def locked(self) -> bool:
+        """Whether requests are held back because the key was refused."""
+        return self._gateway.locked
+
+    async def fetch(self, job_id: str) -> Snapshot:
+        """Ask for one job.
+
+        Raises:
+            ApiError: No usable answer; the subclass says why.
+        """
+        if not _JOB_ID.fullmatch(job_id) or job_id in _NOT_JOBS:
+            raise Malformed("not the id of a job, so it was not asked for")
+        project_id = await self._projects.find()
+        return await self._gateway.ask(
+            Question(
+                kind="detail",
+                route=self._route,
+                path=f"/v1/{project_id}/dev-servers/jobs/{job_id}",
+                decode=lambda body: decode_job(body, job_id),
+                project_id=project_id,
+            )
+        )
+
+    async def list_jobs(
+        self, filters: Mapping[str, str], limit: int, offset: int
+    ) -> ListPage:
+        """Ask for one page of jobs.
+
+        Args:
+            filters: Of `id`, `name`, `type`, `status`, those to match.
+            limit: Rows wanted; undocumented, so the page may have fewer.
+            offset: Rows to pass over; undocumented, so it may be ignored.
+
+        Raises:
+            ApiError: No usable answer; the subclass says why.
+        """
+        project_id = await self._projects.find()
+        return await self._gateway.ask(
+            Question(
+                kind="list",
+                route=self._route,
+                path=f"/v1/{project_id}/dev-servers/jobs",
+                decode=decode_page,
+                query=[*filters.items(), ("limit", limit), ("offset", offset)],
+                project_id=project_id,
+            )
+        )
+
+
+class ProjectLookup:
+    """Knows a target's project, or asks IAM for it once.
+
+    Raises:
+        ValueError: Not a project's id, or neither a project nor a region is given.
+    """
+
+    def __init__(self, gateway: Gateway, target: ApiTarget) -> None:
+        self.known = target.project_id
+        self._gateway = gateway
+        self._finding = anyio.Lock()
+        if target.project_id is None:
+            if target.region is None:
+                raise ValueError("a project or a region must be given")
+            address = target.iam_endpoint or iam_endpoint_of(target.region)
+            self._question = Question(
+                kind="token",
+                route=target.route(address),
+                path="/v3/projects",
+                decode=decode_projects,
+                query=[("name", target.region)],
+            )
+        elif not _PROJECT_ID.fullmatch(target.project_id):
+            raise ValueError("a project's id has 1 to 64 letters, digits or hyphens")
+
+    async def find(self) -> str:
+        """Return the project's id.
+
+        Raises:
+            ApiError: IAM does not name exactly one project.
+        """
+        if self.known is None:
+            async with self._finding:
+                if self.known is None:
+                    self.known = await self._gateway.ask(self._question)
+        return self.known
+
+
+def decode_projects(body: bytes) -> str:
+    """Read IAM's list of projects, which must hold exactly one.
+
+    Raises:
+        Malformed: Not a list of projects.
+        Rejected: None, or several, are visible to these credentials.
+    """
+    try:
+        ids = [project["id"] for project in json.loads(body)["projects"]]
+    except (ValueError, RecursionError, TypeError, KeyError) as exc:
+        raise Malformed("the answer of IAM is not a list of projects") from exc
+    if len(ids) != 1:
+        raise Rejected(
+            f"{len(ids)} projects bear the region's name, so set the project's id",
+            refusal=Refusal.REQUEST,
+        )
+    if not isinstance(ids[0], str) or not _PROJECT_ID.fullmatch(ids[0]):
+        raise Malformed("IAM names a project whose id cannot be one")
+    return ids[0]
+
+
+def _count_nothing(_kind: RequestKind) -> None:
+    """Count nothing."""

@@ -1,0 +1,241 @@
+"""Keeps an access key from being locked: at most three refused requests in 5 minutes.
+
+The gateway locks a key for 5 minutes after more than five refusals running, for every
+tool that uses it. `Circuit` decides, with time as an argument; `Breaker` waits and tells.
+
+Source: API request signing guide, "FAQs".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import anyio
+
+from watcher.client.classify import one_line
+from watcher.core.errors import ApiError, JobNotFound, Refusal, Rejected
+
+WINDOW = 300.0
+MOST_REFUSED = 3
+PATIENCE = 0.25
+_MANY = 64
+
+OnChange = Callable[[str, Rejected | None], None]
+"""Told the account, and the refusal that opened its breaker, or None: it closed."""
+
+
+class Outcome(Enum):
+    """What an answer says about the key."""
+
+    ACCEPTED = auto()
+    REFUSED = auto()
+    LOCKED = auto()
+    UNCLEAR = auto()
+
+
+def outcome_of(error: ApiError) -> Outcome:
+    """Tell what a failure says about the key that signed the request."""
+    match error:
+        case Rejected(refusal=Refusal.LOCKED):
+            return Outcome.LOCKED
+        case Rejected(status_code=401):
+            return Outcome.REFUSED
+        case Rejected(refusal=refusal) if refusal.concerns_key:
+            return Outcome.REFUSED
+        case JobNotFound() | Rejected(refusal=Refusal.PERMISSION, error_code=str()):
+            return Outcome.ACCEPTED  # whoever says so has looked at the key first
+        case _:
+            return Outcome.UNCLEAR
+
+
+class Circuit:
+    """Decides whether one more request may go; all times are monotonic seconds.
+
+    A request in flight may yet be refused, so it counts as if it were. Only when a key
+    has no refusal in the window and answers are slow are more than three let go at once:
+    each of them has then waited `PATIENCE` seconds in vain for a refusal.
+    """
+
+    def __init__(self) -> None:
+        self._refused: deque[float] = deque(maxlen=MOST_REFUSED)
+        self._locked_until = 0.0
+        self._proven = False
+        self._in_flight = 0
+        self.opened = False
+
+    def hold(self, now: float) -> float:
+        """Return the seconds for which nothing may go; 0.0 where something may."""
+        full = len(self._refused) == MOST_REFUSED
+        until = self._refused[0] + WINDOW if full else 0.0
+        return max(until - now, self._locked_until - now, 0.0)
+
+    def admit(self, now: float, waited: float = 0.0) -> bool:
+        """Let a request go, and count it as in flight; False: not now."""
+        if self.hold(now):
+            return False
+        recent = sum(moment > now - WINDOW for moment in self._refused)
+        room = MOST_REFUSED - recent if self._proven else 1
+        patient = self._proven and not recent and waited >= PATIENCE
+        if self._in_flight >= room and not patient:
+            return False
+        self._in_flight += 1
+        return True
+
+    def patience(self, waited: float) -> float | None:
+        """Return the seconds after which waiting itself may help; None: never."""
+        return PATIENCE - waited if self._proven and waited < PATIENCE else None
+
+    def settle(self, now: float, outcome: Outcome) -> None:
+        """Take note of how a request that was let go ended."""
+        self._in_flight -= 1
+        match outcome:
+            case Outcome.ACCEPTED:
+                self._proven = True
+                self.opened = self.opened and self.hold(now) > 0
+            case Outcome.REFUSED | Outcome.LOCKED:
+                self._proven = False
+                self._refused.append(now)
+                if outcome is Outcome.LOCKED:
+                    self._locked_until = now + WINDOW
+                self.opened = self.opened or self.hold(now) > 0
+            case Outcome.UNCLEAR:
+                pass
+
+    def idle(self, now: float) -> bool:
+        """Tell whether forgetting it changes nothing but the proof."""
+        recent = any(moment > now - WINDOW for moment in self._refused)
+        return not (self._in_flight or recent or self.opened)
+
+
+@dataclass(slots=True)
+class _Era:
+    """What belongs to one generation of an account's credentials."""
+
+    circuit: Circuit = field(default_factory=Circuit)
+    fingerprints: set[Hashable] = field(default_factory=set)
+    cause: Rejected | None = None
+
+
+class Breaker:
+    """The circuit of one account, shared by every target that uses it."""
+
+    def __init__(self, account: str, on_change: OnChange | None = None) -> None:
+        self._account = account
+        self._on_change = on_change or (lambda _account, _refusal: None)
+        self._era = _Era()
+        self._waiting: deque[anyio.Event] = deque()
+
+    @property
+    def locked(self) -> bool:
+        """Whether it opened and no request has been accepted since."""
+        return self._era.circuit.opened
+
+    def idle(self) -> bool:
+        """Tell whether forgetting it changes nothing but the proof."""
+        return self._era.circuit.idle(anyio.current_time())
+
+    @asynccontextmanager
+    async def attempt(
+        self, fingerprint: Hashable, *, changed: bool
+    ) -> AsyncIterator[None]:
+        """Send one request inside; an `ApiError` that leaves it is judged.
+
+        Args:
+            fingerprint: Of the credentials in use.
+            changed: Whether the caller has used others, or none, until now. Credentials
+                that are new to this breaker too close it.
+
+        Raises:
+            Rejected: Held back, nothing was sent; `retry_after` says for how long.
+        """
+        era = self._era_of(fingerprint, changed=changed)
+        await self._enter(era)
+        outcome, error = Outcome.UNCLEAR, None
+        try:
+            yield
+            outcome = Outcome.ACCEPTED
+        except ApiError as exc:
+            outcome, error = outcome_of(exc), exc
+            raise
+        finally:
+            self._leave(era, outcome, error)
+
+    def _era_of(self, fingerprint: Hashable, *, changed: bool) -> _Era:
+        if changed and fingerprint not in self._era.fingerprints:
+            was_open = self.locked
+            self._era = _Era()
+            if was_open:
+                self._on_change(self._account, None)
+        self._era.fingerprints.add(fingerprint)
+        return self._era
+
+    async def _enter(self, era: _Era) -> None:
+        began = now = anyio.current_time()
+        while not era.circuit.admit(now, now - began):
+            if seconds := era.circuit.hold(now):
+                raise _held(era.cause, seconds)
+            await self._wait(era.circuit.patience(now - began), again=now > began)
+            now = anyio.current_time()
+
+    async def _wait(self, longest: float | None, *, again: bool) -> None:
+        """Stand in line until a request has ended; `again`: at its head."""
+        turn = anyio.Event()
+        (self._waiting.appendleft if again else self._waiting.append)(turn)
+        try:
+            with anyio.move_on_after(longest):
+                await turn.wait()
+        except BaseException:
+            self._call(1)  # this one's turn may have come just as it was given up
+            raise
+        finally:
+            if not turn.is_set():
+                self._waiting.remove(turn)
+
+    def _call(self, count: int) -> None:
+        for _ in range(min(count, len(self._waiting))):
+            self._waiting.popleft().set()
+
+    def _leave(self, era: _Era, outcome: Outcome, error: ApiError | None) -> None:
+        was_open = era.circuit.opened
+        era.circuit.settle(anyio.current_time(), outcome)
+        if isinstance(error, Rejected) and outcome in {Outcome.REFUSED, Outcome.LOCKED}:
+            era.cause = error
+        if era is self._era and era.circuit.opened != was_open:
+            self._on_change(self._account, None if was_open else era.cause)
+        held = era.circuit.hold(anyio.current_time()) > 0
+        self._call(len(self._waiting) if held else MOST_REFUSED)
+
+
+class Breakers:
+    """One breaker for each account, whatever the number of targets."""
+
+    def __init__(self, on_change: OnChange | None = None) -> None:
+        self._on_change = on_change
+        self._breakers: dict[str, Breaker] = {}
+
+    def of(self, account: str) -> Breaker:
+        """Return the breaker of an access key, or of a domain and user."""
+        if account not in self._breakers:
+            self._forget_idle()
+            self._breakers[account] = Breaker(account, self._on_change)
+        return self._breakers[account]
+
+    def _forget_idle(self) -> None:
+        # Temporary keys come with an access key of their own, every hour or so.
+        if len(self._breakers) >= _MANY:
+            busy = {k: v for k, v in self._breakers.items() if not v.idle()}
+            self._breakers = busy
+
+
+def _held(cause: Rejected | None, seconds: float) -> Rejected:
+    because = "refused" if cause is None else cause.message
+    return Rejected(
+        one_line(f"held back for {seconds:.0f} s, the key being refused: {because}"),
+        refusal=Refusal.SIGNATURE if cause is None else cause.refusal,
+        error_code=None if cause is None else cause.error_code,
+        retry_after=seconds,
+    )

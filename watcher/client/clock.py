@@ -1,0 +1,69 @@
+"""The servers' time, learned from the Date header of their answers.
+
+The gateway refuses a signature whose date is more than 15 minutes off, and a few of those
+lock the key; so requests are dated by its clock and not by ours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from statistics import median
+
+from watcher.client.classify import http_date
+
+STEP = 60.0
+_SAMPLES = 5
+_RESOLUTION = 1.0  # a Date header has whole seconds
+_SLOW = 5.0  # an answer slower than that says little about the time
+
+_seconds_of = lru_cache(maxsize=16)(http_date)
+
+
+class ServerClock:
+    """How far this machine's clock is ahead, by host; one for all targets.
+
+    A host that has not answered yet is taken to agree with the last one that has, so
+    that a wrong clock costs one refused request and not one for each target.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._samples: dict[str, deque[float]] = {}
+        self._last: deque[float] = deque()
+
+    def note(self, host: str, date: str, sent: float, received: float) -> None:
+        """Learn from one answer.
+
+        Args:
+            host: Who answered.
+            date: The Date header; anything else is passed over.
+            sent: When the request left, Unix seconds on this machine's clock.
+            received: When the answer came, likewise.
+        """
+        shown = _seconds_of(date)
+        if shown is None:
+            return
+        samples = self._samples.setdefault(host, deque(maxlen=_SAMPLES))
+        if samples and received - sent > _SLOW:
+            return
+        sample = (sent + received) / 2 - (shown + _RESOLUTION / 2)
+        if samples and abs(sample - median(samples)) > STEP:
+            samples.clear()  # a clock was set: what was known is void
+        samples.append(sample)
+        self._last = samples
+
+    def skew(self, host: str) -> float:
+        """Return the seconds that this machine is ahead; 0.0 within one second."""
+        samples = self._samples.get(host, self._last)
+        seconds = median(samples) if samples else 0.0
+        return seconds if abs(seconds) > _RESOLUTION else 0.0
+
+    def machine_time(self) -> float:
+        """Return Unix seconds on this machine's clock."""
+        return self._now()
+
+    def server_time(self, host: str = "") -> float:
+        """Return Unix seconds on the clock of a host, or of the last that answered."""
+        return self._now() - self.skew(host)

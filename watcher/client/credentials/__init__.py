@@ -1,0 +1,1 @@
+"""Where keys and tokens come from, one module a source."""

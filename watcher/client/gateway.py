@@ -1,0 +1,188 @@
+"""Asks the API gateway a question in someone's name, and reads what it says.
+
+Here meet proof, breaker, signature, the server's time, masking and classification; what
+is asked, and what the answer means, is the caller's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Generic, TypeVar
+
+from watcher.client.classify import classify, not_about_a_job, request_id_of
+from watcher.client.clock import STEP
+from watcher.client.credentials.base import Credentials, Proof, Token
+from watcher.client.line import Line, OnRequest, RequestKind
+from watcher.client.masking import Mask
+from watcher.client.signing import Call, Key, Query, sign
+from watcher.client.transport import Answer, Route, exchange, in_time
+from watcher.core.errors import (
+    ApiError,
+    JobNotFound,
+    Malformed,
+    Refusal,
+    Rejected,
+)
+
+_Meaning = TypeVar("_Meaning")
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[_Meaning]):
+    """A GET, and how to read its answer.
+
+    Attributes:
+        decode: From a masked body to its meaning; may raise `Malformed`.
+        project_id: Sent along, as sub-projects require.
+    """
+
+    kind: RequestKind
+    route: Route
+    path: str
+    decode: Callable[[bytes], _Meaning]
+    query: Query = ()
+    project_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """What hides the secrets of a proof."""
+
+    proof: Proof | None = field(repr=False)
+    mask: Mask
+
+    @classmethod
+    def of(cls, proof: Proof | None) -> Cover:
+        """Return the cover of a proof."""
+        return cls(proof, Mask(() if proof is None else proof.secrets))
+
+
+class Gateway:
+    """Asks in the name of one target's credentials."""
+
+    def __init__(
+        self, line: Line, credentials: Credentials, on_request: OnRequest
+    ) -> None:
+        self._line = line
+        self._credentials = credentials
+        self._on_request = on_request
+        self._cover = Cover.of(None)
+        self._account: str | None = None
+        self._fingerprint: Hashable = None
+
+    @property
+    def locked(self) -> bool:
+        """Whether requests are held back because the key was refused."""
+        if self._account is None:
+            return False
+        return self._line.breakers.of(self._account).locked
+
+    async def ask(self, question: Question[_Meaning]) -> _Meaning:
+        """Return the meaning of the answer, within the time of the route.
+
+        A request that was refused is sent once more where that promises better: with
+        the server's time, or with another proof.
+
+        Raises:
+            ApiError: No usable answer; the subclass says why.
+        """
+        return await in_time(question.route, self._ask(question))
+
+    async def _ask(self, question: Question[_Meaning]) -> _Meaning:
+        proof = await self._credentials.current()
+        dated = self._line.clock.skew(question.route.host)
+        try:
+            return await self._attempt(question, proof)
+        except Rejected as error:
+            learned = self._line.clock.skew(question.route.host) - dated
+            better = await self._better(proof, error, learned)
+            if better is None:
+                raise
+        return await self._attempt(question, better)
+
+    async def _better(
+        self, proof: Proof | None, error: Rejected, learned: float
+    ) -> Proof | None:
+        """Return the proof with which asking again makes sense, None if there is none.
+
+        Args:
+            proof: The refused one.
+            error: How it was refused.
+            learned: Seconds by which the server's time differs from what was thought.
+        """
+        sent = error.status_code is not None
+        if proof is None or not sent or error.refusal is Refusal.LOCKED:
+            return None
+        if error.refusal is Refusal.EXPIRED and abs(learned) > STEP:
+            return proof
+        if error.refusal.concerns_key or error.refusal is Refusal.TOKEN:
+            renewed = await self._credentials.renew(proof)
+            return None if renewed == proof else renewed
+        return None
+
+    async def _attempt(
+        self, question: Question[_Meaning], proof: Proof | None
+    ) -> _Meaning:
+        if proof is None:
+            return await self._send(question, proof)
+        changed = proof.fingerprint != self._fingerprint
+        self._account, self._fingerprint = proof.account, proof.fingerprint
+        breaker = self._line.breakers.of(proof.account)
+        async with breaker.attempt(proof.fingerprint, changed=changed):
+            return await self._send(question, proof)
+
+    async def _send(
+        self, question: Question[_Meaning], proof: Proof | None
+    ) -> _Meaning:
+        clock, route = self._line.clock, question.route
+        call = self._call(question, proof)
+        self._on_request(question.kind)
+        sent = clock.machine_time()
+        answer = await exchange(self._line.session, route, call)
+        received = clock.machine_time()
+        clock.note(route.host, answer.headers.get("Date", ""), sent, received)
+        return self._read(question, proof, answer, received)
+
+    def _call(self, question: Question[_Meaning], proof: Proof | None) -> Call:
+        host = question.route.host
+        headers = {"Host": host}
+        if question.project_id is not None:
+            headers["X-Project-Id"] = question.project_id
+        call = Call("GET", host, question.path, question.query, headers)
+        match proof:
+            case Key():
+                headers |= sign(proof, call, self._line.clock.server_time(host))
+            case Token():
+                headers["X-Auth-Token"] = proof.value.get_secret_value()
+            case None:
+                pass
+        return replace(call, headers=headers)
+
+    def _read(
+        self,
+        question: Question[_Meaning],
+        proof: Proof | None,
+        answer: Answer,
+        now: float,
+    ) -> _Meaning:
+        if proof is not self._cover.proof:
+            self._cover = Cover.of(proof)
+        mask = self._cover.mask
+        body = mask.apply(answer.body)
+        if answer.status != HTTPStatus.OK:
+            headers = mask.headers(answer.headers)
+            raise _failure(question.kind, classify(answer.status, headers, body, now))
+        try:
+            return question.decode(body)
+        except Malformed as error:
+            error.status_code = answer.status
+            error.request_id = request_id_of(mask.headers(answer.headers))
+            raise
+
+
+def _failure(kind: RequestKind, error: ApiError) -> ApiError:
+    if isinstance(error, JobNotFound) and kind != "detail":
+        return not_about_a_job(error)
+    return error

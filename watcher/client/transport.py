@@ -1,0 +1,227 @@
+"""One HTTP exchange: sends, waits no longer than told, reads no more than told.
+
+Knows nothing of jobs or keys; turns every way in which a connection can fail into
+`Unreachable`. No aiohttp exception leaves this module, not even as a cause: some hold
+the headers of the request.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import anyio
+
+from watcher import __version__
+from watcher.client.endpoint import check_endpoint
+from watcher.client.signing import Call, canonical_query
+from watcher.core.errors import Malformed, Unreachable
+
+_Result = TypeVar("_Result")
+
+BODY_LIMIT = 32 * 1024 * 1024
+_KEEPALIVE = 75.0
+_LONGEST_HEADER = 65_536  # an IAM token may take several times aiohttp's 8 KiB
+
+# The first that fits: each class stands before those that it is one of.
+_SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "the name of {host} cannot be resolved"),
+    (
+        aiohttp.ClientConnectorCertificateError,
+        "the TLS certificate of {host} is not trusted{why}",
+    ),
+    (
+        aiohttp.ClientProxyConnectionError,
+        "cannot connect to the proxy on the way to {host}{why}",
+    ),
+    (aiohttp.ClientHttpProxyError, "the proxy on the way to {host} refused to connect"),
+    (aiohttp.ClientSSLError, "the TLS handshake with {host} failed{why}"),
+    (aiohttp.ClientConnectorError, "cannot connect to {host}{why}"),
+    (
+        aiohttp.ServerDisconnectedError,
+        "{host} closed the connection without an answer",
+    ),
+    (aiohttp.ClientPayloadError, "the answer of {host} broke off"),
+    (aiohttp.ClientResponseError, "{host} does not answer in HTTP"),
+    (OSError, "the connection to {host} broke{why}"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How to reach a host.
+
+    Attributes:
+        origin: Scheme, host and port, such as `https://host:8443`.
+        timeout: Seconds for one exchange, from connecting to the last byte.
+        body_limit: Largest answer that is read, in bytes.
+        tls: Trust of its own, or None for the process's.
+        proxy: Address of the proxy on the way, or None.
+    """
+
+    origin: str
+    timeout: float
+    body_limit: int = BODY_LIMIT
+    tls: ssl.SSLContext | None = None
+    proxy: str | None = field(default=None, repr=False)
+
+    @property
+    def host(self) -> str:
+        """Return the Host header: the name, with the port where the origin has one."""
+        return urlsplit(self.origin).netloc.lower()
+
+
+def route_to(
+    address: str,
+    timeout: float,
+    body_limit: int = BODY_LIMIT,
+    tls: ssl.SSLContext | None = None,
+) -> Route:
+    """Return the way to an address that credentials are sent to.
+
+    It leads through the proxy that `HTTPS_PROXY` names, unless `NO_PROXY` excepts it.
+
+    Raises:
+        ValueError: Credentials may not be sent there, or the proxy is none for HTTP.
+    """
+    origin = check_endpoint(address)
+    parts = urlsplit(origin)
+    proxy = getproxies().get("https") if parts.scheme == "https" else None
+    if proxy and proxy_bypass(parts.netloc):
+        proxy = None
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if proxy and urlsplit(proxy).scheme not in {"http", "https"}:
+        raise ValueError("the proxy in HTTPS_PROXY must begin with http:// or https://")
+    return Route(origin, timeout, body_limit, tls, proxy or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer, whatever its status.
+
+    Attributes:
+        headers: Names may be looked up in any case.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+def open_session(max_in_flight: int = 16) -> aiohttp.ClientSession:
+    """Open the connections that all targets share; close it with `async with`.
+
+    Args:
+        max_in_flight: Connections kept to one host at most.
+    """
+    connector = aiohttp.TCPConnector(
+        limit=0,
+        limit_per_host=max_in_flight,
+        keepalive_timeout=_KEEPALIVE,
+        ssl=tls_context(),
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None),
+        auto_decompress=False,
+        max_field_size=_LONGEST_HEADER,
+        headers={
+            "User-Agent": f"devserver-watcher/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        },
+    )
+
+
+@cache
+def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
+    """Return the trust of the system, or that in one PEM file alone; made once each.
+
+    Raises:
+        OSError: The file cannot be read, or holds no certificate.
+    """
+    return ssl.create_default_context(cafile=ca_file and os.fspath(ca_file))
+
+
+async def in_time(route: Route, asking: Awaitable[_Result]) -> _Result:
+    """Return what is awaited, unless it takes longer than the route allows.
+
+    Raises:
+        Unreachable: It took longer, and was given up.
+    """
+    with anyio.move_on_after(route.timeout):
+        return await asking
+    raise Unreachable(f"no answer from {route.host} within {route.timeout:g} s")
+
+
+async def exchange(session: aiohttp.ClientSession, route: Route, call: Call) -> Answer:
+    """Send one request and read its answer; no redirect is followed.
+
+    It takes as long as it takes: wrap it, and what belongs to it, in `in_time`.
+
+    Raises:
+        Unreachable: No complete answer.
+        Malformed: The answer is larger than the route allows.
+    """
+    try:
+        return await _exchange(session, route, call)
+    except (aiohttp.ClientError, OSError, UnicodeError) as exc:
+        failure = Unreachable(_explain(exc, call.host))
+    raise failure
+
+
+async def _exchange(session: aiohttp.ClientSession, route: Route, call: Call) -> Answer:
+    query = canonical_query(call.query)
+    url = f"{route.origin}{call.path}{'?' if query else ''}{query}"
+    async with session.request(
+        call.method,
+        url,
+        headers=call.headers,
+        data=call.body or None,
+        allow_redirects=False,
+        ssl=route.tls or True,
+        proxy=route.proxy,
+    ) as response:
+        body = await _read(response, route.body_limit)
+        return Answer(response.status, response.headers, body)
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    chunks = []
+    room = limit - (response.content_length or 0)
+    if room >= 0:
+        room = limit
+        async for chunk in response.content.iter_any():
+            room -= len(chunk)
+            if room < 0:
+                break
+            chunks.append(chunk)
+    if room < 0:
+        response.close()  # instead of draining the rest
+        raise Malformed(
+            f"the answer is larger than {limit} bytes", status_code=response.status
+        )
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _explain(exc: BaseException, host: str) -> str:
+    for kind, sentence in _SENTENCES:
+        if isinstance(exc, kind):
+            return sentence.format(host=host, why=_why(exc))
+    return f"the request to {host} failed ({type(exc).__name__})"
+
+
+def _why(exc: BaseException) -> str:
+    cause = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", exc)
+    words = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None)
+    return f": {words}" if isinstance(words, str) else ""
