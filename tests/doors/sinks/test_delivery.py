@@ -1,0 +1,314 @@
+"""Couriers in virtual time, over the store in memory."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from tests.doors.sinks.conftest import ScriptedSink, refusing, step
+from watcher.core.errors import SinkError, StoreError
+from watcher.delivery import Courier, Pace, prune_regularly
+from watcher.ports import Postponed
+from watcher.store import MemoryStore
+
+pytestmark = pytest.mark.looptime
+
+PACE = Pace(first_retry=1.0, longest_retry=8.0, lanes=3, batch=4, drain=3.0)
+
+
+def no_jitter() -> float:
+    return 1.0
+
+
+def memory(*sinks: str) -> MemoryStore:
+    return MemoryStore(now=lambda: 0.0, sinks=sinks or ("hook",))
+
+
+def courier(sink: ScriptedSink, store: MemoryStore, pace: Pace = PACE) -> Courier:
+    return Courier(sink, store, jitter=no_jitter, pace=pace)
+
+
+@asynccontextmanager
+async def running(*couriers: Courier):
+    async with anyio.create_task_group() as tasks:
+        for one in couriers:
+            tasks.start_soon(one.run)
+        yield
+        for one in couriers:
+            one.stop()
+
+
+async def test_events_come_in_order_and_are_marked():
+    store, sink = memory(), ScriptedSink()
+    await store.commit([step("a", *(f"a{n}" for n in range(10)))])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(1)
+        assert sink.taken == [f"a{n}" for n in range(10)]
+        await store.commit([step("b", "b0")])
+        one.wake()
+        await anyio.sleep(0.001)
+        assert sink.taken[-1] == "b0"
+    assert (one.delivered, one.failed, one.backlog) == (11, 0, 0)
+    assert not await store.undelivered("hook", 1)
+
+
+async def test_a_batch_sink_gets_journal_order_over_all_jobs():
+    store, sink = memory(), ScriptedSink(per_job=False)
+    await store.commit([step("a", "1"), step("b", "2"), step("a", "3")])
+    async with running(courier(sink, store)):
+        await anyio.sleep(1)
+    assert sink.taken == ["1", "2", "3"]
+
+
+async def test_a_batch_sink_that_fails_gets_the_whole_batch_again():
+    store, sink = memory(), ScriptedSink(per_job=False)
+    sink.refuse = refusing("2")
+    await store.commit([step("a", "1"), step("b", "2"), step("c", "3")])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(0.5)
+        assert sink.taken == []
+        assert one.backlog == 3
+        sink.refuse = refusing()
+        await anyio.sleep(1)
+        assert sink.taken == ["1", "2", "3"]
+        assert not one.failing
+
+
+async def test_a_failing_job_holds_back_only_its_own_later_events():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = refusing("a1")
+    await store.commit([step("a", "a0", "a1", "a2"), step("b", "b0", "b1")])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(0.5)
+        assert sorted(sink.taken) == ["a0", "b0", "b1"]
+        await store.commit([step("b", "b2")])
+        one.wake()
+        await anyio.sleep(0.1)
+        assert "b2" in sink.taken
+        assert len(sink.times("a1")) == 1
+        assert not sink.times("a2")
+        sink.refuse = refusing()
+        await anyio.sleep(1)
+        assert sink.taken[-2:] == ["a1", "a2"]
+
+
+async def test_a_long_blocked_job_does_not_fill_the_batch():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = refusing("a0")
+    await store.commit([step("a", *(f"a{n}" for n in range(9))), step("b", "b0")])
+    async with running(courier(sink, store)):
+        await anyio.sleep(0.5)
+        assert sink.taken == ["b0"]
+
+
+async def test_retries_double_up_to_the_ceiling():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = refusing("a0")
+    await store.commit([step("a", "a0")])
+    async with running(courier(sink, store)):
+        await anyio.sleep(30)
+    times = sink.times("a0")
+    gaps = [round(b - a, 3) for a, b in pairwise(times)]
+    assert gaps == [1, 2, 4, 8, 8]
+
+
+async def test_jitter_takes_up_to_half_of_the_wait():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = refusing("a0")
+    await store.commit([step("a", "a0")])
+    async with running(Courier(sink, store, jitter=lambda: 0.0, pace=PACE)):
+        await anyio.sleep(2)
+    times = sink.times("a0")
+    assert [round(at - times[0], 3) for at in times] == [0, 0.5, 1.5]
+
+
+async def test_a_dead_sink_rests_as_a_whole_and_is_probed_by_one():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = lambda _: SinkError("down")
+    await store.commit([step(f"j{n}", f"e{n}") for n in range(4)])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(0.9)
+        assert len(sink.attempts) == 3  # lanes
+        await store.commit([step("new", "n0")])
+        one.wake()
+        await anyio.sleep(0.05)
+        assert len(sink.attempts) == 3
+        await anyio.sleep(0.9)
+        assert len(sink.attempts) == 4
+        sink.refuse = refusing()
+        await anyio.sleep(3)
+        assert sorted(sink.taken) == ["e0", "e1", "e2", "e3", "n0"]
+
+
+async def test_a_pause_asked_for_is_kept_by_all_jobs():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = lambda _: Postponed("429", retry_after=60)
+    await store.commit([step("a", "a0")])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(1)
+        sink.refuse = refusing()
+        await store.commit([step("b", "b0")])
+        one.wake()
+        await anyio.sleep(58)
+        assert len(sink.attempts) == 1
+        await anyio.sleep(2)
+        assert sorted(sink.taken) == ["a0", "b0"]
+
+
+async def test_a_success_side_by_side_does_not_end_a_pause():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = lambda event: (
+        Postponed("429", retry_after=60) if event.transition.event_id == "a0" else None
+    )
+    sink.seconds = lambda event: 0.1 if event.transition.event_id == "b0" else 0.0
+    await store.commit([step("a", "a0"), step("b", "b0", "b1")])
+    async with running(courier(sink, store)):
+        await anyio.sleep(50)
+        assert sink.taken == ["b0"]
+        assert len(sink.attempts) == 2
+
+
+async def test_a_hanging_sink_delays_no_other():
+    store = memory("dead", "log")
+    dead, alive = ScriptedSink(name="dead"), ScriptedSink(name="log", per_job=False)
+    dead.seconds = lambda _: 1e6
+    await store.commit([step("a", "a0")])
+    couriers = courier(dead, store), courier(alive, store)
+    started = 0.0
+    async with running(*couriers):
+        await anyio.sleep(0.1)
+        assert alive.taken == ["a0"]
+        started = anyio.current_time()
+    assert anyio.current_time() - started == pytest.approx(PACE.drain, abs=0.1)
+    assert store.backlog("dead") == 1
+
+
+async def test_stopping_delivers_what_can_be_delivered():
+    store, sink = memory(), ScriptedSink()
+    sink.seconds = lambda _: 0.5
+    one = courier(sink, store)
+    await store.commit([step("a", *(f"a{n}" for n in range(10)))])
+    async with running(one):
+        await anyio.sleep(0.1)
+        stopped = anyio.current_time()
+    assert anyio.current_time() - stopped == pytest.approx(PACE.drain, abs=0.1)
+    assert sink.taken == [f"a{n}" for n in range(6)]
+    assert one.backlog == 4
+
+
+async def test_stopping_does_not_wait_for_a_retry():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = refusing("a0")
+    await store.commit([step("a", "a0")])
+    async with running(courier(sink, store)):
+        await anyio.sleep(8)
+        stopped = anyio.current_time()
+    assert anyio.current_time() - stopped < 0.1
+
+
+async def test_failing_and_recovered_are_logged_once(lines):
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = lambda _: SinkError("down")
+    await store.commit([step("a", "a0"), step("b", "b0")])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(5)
+        assert one.failing
+        assert [line["event"] for line in lines] == ["sink.failing"]
+        assert lines[0]["sink"] == "hook"
+        assert lines[0]["error"] == "down"
+        assert lines[0]["log_level"] == "warning"
+        assert lines[0]["event_id"] == "a0"
+        sink.refuse = refusing()
+        await anyio.sleep(20)
+        assert not one.failing
+    assert [line["event"] for line in lines] == ["sink.failing", "sink.recovered"]
+    assert one.failed > 2
+    assert one.delivered == 2
+
+
+class BrokenMarks(MemoryStore):
+    """A store that can be read but not written."""
+
+    broken = True
+
+    async def delivered(self, sink, seqs):
+        if self.broken:
+            raise StoreError("disk full")
+        await super().delivered(sink, seqs)
+
+
+@pytest.mark.parametrize("per_job", [True, False])
+async def test_what_cannot_be_marked_is_not_delivered_twice(lines, per_job):
+    store = BrokenMarks(now=lambda: 0.0, sinks=["hook"])
+    sink = ScriptedSink(per_job=per_job)
+    await store.commit([step("a", "a0"), step("b", "b0")])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(10)
+        assert sorted(sink.taken) == ["a0", "b0"]
+        assert one.backlog == 2
+        store.broken = False
+        await anyio.sleep(10)
+        assert one.backlog == 0
+        assert not one.failing
+    assert sorted(sink.taken) == ["a0", "b0"]
+    assert [line["event"] for line in lines] == ["sink.failing", "sink.recovered"]
+
+
+async def test_an_event_past_retention_is_given_up_and_counted(lines):
+    store, sink = MemoryStore(now=lambda: 0.0, sinks=["hook"]), ScriptedSink()
+    sink.refuse = refusing("a0")
+    await store.commit([step("a", "a0")])
+    one = courier(sink, store)
+    clock = iter([0.0, 1e9, 1e9, 1e9])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.run)
+        tasks.start_soon(
+            lambda: prune_regularly(
+                store, [one], now=lambda: next(clock), interval=10.0
+            )
+        )
+        await anyio.sleep(25)
+        assert one.dead_lettered == 1
+        assert one.backlog == 0
+        assert not one.failing
+        tasks.cancel_scope.cancel()
+    events = [line["event"] for line in lines]
+    assert events == ["sink.failing", "sink.dead_lettered", "sink.recovered"]
+
+
+async def test_a_store_that_cannot_prune_is_no_disaster(lines):
+    class Full(MemoryStore):
+        async def prune(self, now):  # noqa: ARG002
+            raise StoreError("disk full")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(
+            lambda: prune_regularly(Full(now=lambda: 0.0), [], now=lambda: 0.0)
+        )
+        await anyio.sleep(700)
+        tasks.cancel_scope.cancel()
+    assert [line["event"] for line in lines] == ["journal.prune_failed"] * 2
+
+
+async def test_a_fault_point_lies_on_either_side_of_a_delivery():
+    store, sink, seen = memory(), ScriptedSink(), []
+    await store.commit([step("a", "a0")])
+    one = Courier(
+        sink,
+        store,
+        jitter=no_jitter,
+        fault_point=lambda name: seen.append((name, len(sink.taken), one.backlog)),
+    )
+    async with running(one):
+        await anyio.sleep(1)
+    assert seen == [("deliver.before", 0, 1), ("deliver.after", 1, 1)]

@@ -1,0 +1,658 @@
+"""The file itself: locks, versions, damage, full disks, kills, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+import structlog
+
+from tests.doors.store.conftest import Clock, ids, opened, step
+from watcher.core.errors import StoreError
+from watcher.core.model import JobKey
+from watcher.store import (
+    SqliteStore,
+    database_path,
+    open_journal,
+    open_store,
+    rescue,
+    schema,
+    sqlite,
+)
+
+KEYS = [JobKey("prod", job) for job in "abc"]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "watcher.db"
+
+
+def run_child(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Run Python code in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+
+
+async def filled(path: Path, jobs: int = 3, events: int = 40) -> None:
+    """Leave a store with some records and a journal, the last job's undelivered."""
+    async with opened(path) as store:
+        for job in "abcdefgh"[:jobs]:
+            ours = [f"{job}{n}" for n in range(events)]
+            await store.commit([step(job, *ours, polls=1.0)])
+        taken = await store.undelivered("log", events * (jobs - 1))
+        await store.delivered("log", [event.seq for event in taken])
+
+
+# -- addresses
+
+
+def test_a_relative_url_starts_from_the_folder_and_an_absolute_one_does_not():
+    folder = Path("/var/lib/watcher")
+    assert database_path("sqlite:///w.db", folder) == folder / "w.db"
+    assert database_path("sqlite:///sub/w.db", folder) == folder / "sub" / "w.db"
+    assert database_path("sqlite:////srv/w.db", folder) == Path("/srv/w.db")
+    assert database_path("memory:", folder) is None
+
+
+@pytest.mark.parametrize(
+    "url", ["", "sqlite:", "sqlite://w.db", "sqlite:///", "postgresql://u:secret@h/d"]
+)
+def test_any_other_url_is_refused_without_repeating_it(url):
+    with pytest.raises(StoreError) as caught:
+        database_path(url, Path())
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_file_name_may_hold_what_a_uri_may_not(tmp_path):
+    odd = tmp_path / "a b?mode=memory#100%.db"
+    async with opened(odd) as store:
+        await store.commit([step("a", "1")])
+    assert odd.exists()
+
+
+# -- one writer
+
+
+HOLD = """
+import asyncio, sys, time, pathlib
+from watcher.store import SqliteStore
+async def main():
+    store = SqliteStore(pathlib.Path(sys.argv[1]), now=time.time)
+    await store.open()
+    print("open", flush=True)
+    sys.stdin.read()
+asyncio.run(main())
+"""
+
+
+async def test_a_second_daemon_gets_one_line_naming_file_and_holder(path):
+    holder = run_child(HOLD, path)
+    assert holder.stdout.readline() == "open\n"
+    with pytest.raises(StoreError) as caught:
+        async with opened(path):
+            pass
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"{path}.lock" in message
+    assert str(holder.pid) in message
+    holder.kill()
+    holder.communicate()
+    async with opened(path):
+        pass
+
+
+async def test_the_lock_goes_with_the_store_and_not_before(path):
+    async with opened(path):
+        with pytest.raises(StoreError, match=str(os.getpid())):
+            async with opened(path):
+                pass
+        with pytest.raises(StoreError):
+            async with opened(path):
+                pass
+    async with opened(path):
+        pass
+
+
+# -- versions
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(path):
+    await filled(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="newer watcher: its schema is 99"):
+        async with opened(path):
+            pass
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob("*.damaged*"))
+
+
+async def test_a_database_of_something_else_is_refused_and_left_alone(path):
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE precious (x)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="not one of the watcher"):
+        async with opened(path):
+            pass
+    assert path.read_bytes() == before
+
+
+async def test_an_older_schema_is_brought_forward_step_by_step(path):
+    await filled(path)
+    steps = (*schema.STEPS, ("ALTER TABLE watched ADD COLUMN note TEXT",))
+    with closing(schema.connect(path)) as db:
+        schema.migrate(db, 1, steps)
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("SELECT count(note) FROM watched").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM journal").fetchone() == (120,)
+
+
+def test_a_step_that_fails_leaves_the_earlier_schema(path):
+    with closing(schema.connect(path)) as db:
+        schema.migrate(db, 0)
+        steps = (*schema.STEPS, ("CREATE TABLE new (x)", "nonsense"))
+        with pytest.raises(sqlite3.Error):
+            schema.migrate(db, 1, steps)
+        assert schema.refuse_foreign(db, path) == 1
+        tables = db.execute("SELECT name FROM sqlite_schema").fetchall()
+        assert ("new",) not in tables
+
+
+# -- across lives
+
+
+async def test_the_commit_is_synced_and_the_log_is_written_ahead(path):
+    async with opened(path) as store:
+        await store.commit([step("a", "1")])
+        db = store._ledger._db
+
+        def ask(what):
+            return asyncio.get_running_loop().run_in_executor(
+                store._thread, lambda: db.execute(f"PRAGMA {what}").fetchone()[0]
+            )
+
+        assert await ask("journal_mode") == "wal"
+        assert await ask("synchronous") == 2
+
+
+async def test_only_what_was_handed_out_before_is_replayed(path):
+    async with opened(path) as store:
+        await store.commit([step("a", "1", "2"), step("b", "3")])
+        handed = await store.undelivered("log", 2)
+        assert not any(event.replayed for event in handed)
+        await store.delivered("log", [1])
+    async with opened(path) as store:
+        await store.commit([step("b", "4")])
+        events = await store.undelivered("log", 10)
+        assert [event.replayed for event in events] == [True, False, False]
+        assert ids(events) == ["2", "3", "4"]
+        again = await store.undelivered("log", 10)
+        assert [event.replayed for event in again] == [True, False, False]
+
+
+async def test_a_new_sink_is_owed_only_what_comes(path):
+    async with opened(path) as store:
+        await store.commit([step("a", "1")])
+    async with opened(path, sinks=["log", "hook"]) as store:
+        await store.commit([step("a", "2")])
+        assert ids(await store.undelivered("hook", 10)) == ["2"]
+        assert ids(await store.undelivered("log", 10)) == ["1", "2"]
+
+
+async def test_a_sink_that_comes_back_still_gets_what_it_was_owed(path):
+    async with opened(path) as store:
+        await store.commit([step("a", "1")])
+    async with opened(path, sinks=[]) as store:
+        await store.commit([step("a", "2")])
+    async with opened(path) as store:
+        assert ids(await store.undelivered("log", 10)) == ["1"]
+
+
+KILLED = """
+import asyncio, os, sys, time, pathlib
+from tests.doors.store.conftest import step
+from watcher.store import SqliteStore
+path, point, call = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+seen = 0
+def fault(name):
+    global seen
+    seen += name == point
+    if name == point and seen == call:
+        os.kill(os.getpid(), 9)
+async def main():
+    store = SqliteStore(path, now=time.time, sinks=["log"], fault_point=fault)
+    await store.open()
+    for n in range(5):
+        for event in await store.commit([step("a", f"e{n}", polls=float(n))]):
+            print(event.seq, event.transition.event_id, flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("point", "written"),
+    [("commit.before", 2), ("commit.after_write", 2), ("commit.after_commit", 3)],
+)
+async def test_a_kill_leaves_a_commit_whole_or_not_at_all(path, point, written):
+    child = run_child(KILLED, path, point, 3)
+    announced, _ = child.communicate(timeout=30)
+    assert child.returncode == -signal.SIGKILL
+    async with opened(path) as store:
+        events = await store.events(0, 10)
+        record = (await store.claim(KEYS))[KEYS[0]]
+        assert ids(events) == [f"e{n}" for n in range(written)]
+        assert record.last_poll_at == written - 1
+        assert ids(await store.undelivered("log", 10)) == ids(events)
+        told = [f"{event.seq} {event.transition.event_id}" for event in events]
+        assert set(announced.splitlines()) <= set(told)
+        (redone,) = await store.commit([step("a", f"e{written}")])
+        assert redone.seq == written + 1
+
+
+async def test_a_kill_after_marking_does_not_repeat(path):
+    code = KILLED.replace(
+        "for n in range(5):",
+        'await store.commit([step("a", "x")])\n'
+        '    await store.delivered("log", [1])\n'
+        "    os.kill(os.getpid(), 9)\n"
+        "    for n in range(0):",
+    )
+    run_child(code, path, "-", 0).communicate(timeout=30)
+    async with opened(path) as store:
+        assert store.backlog("log") == 0
+
+
+# -- cancellation
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_a_cancelled_commit_is_whole_and_close_waits_for_it(path, native):
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(name: str) -> None:
+        if name == "commit.after_write":
+            entered.set()
+            leave.wait(5)
+
+    store = SqliteStore(path, now=Clock(), sinks=["log"], fault_point=slow)
+    await store.open()
+    if native:
+        task = asyncio.ensure_future(store.commit([step("a", "1")]))  # noqa: TID251
+        await asyncio.to_thread(entered.wait, 5)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        threading.Timer(0.1, leave.set).start()
+    else:
+        threading.Timer(0.1, leave.set).start()
+        told = []
+        with anyio.move_on_after(0.01):
+            told = await store.commit([step("a", "1")])
+        assert ids(told) == ["1"]
+    await store.close()
+    async with opened(path) as store:
+        assert ids(await store.events(0, 10)) == ["1"]
+
+
+async def test_an_event_that_cannot_be_written_takes_its_commit_with_it(path):
+    """A fault of ours, so no `StoreError`; the file must not keep half of it."""
+    good = step("a", "1")
+    odd = replace(good.transitions[0], event_id="2", fields={"odd": object()})
+    async with opened(path) as store:
+        with pytest.raises(TypeError):
+            await store.commit([replace(good, transitions=(*good.transitions, odd))])
+        assert await store.events(0, 10) == []
+        assert await store.claim(KEYS) == {}
+        assert ids(await store.commit([step("a", "3")])) == ["3"]
+
+
+async def test_calls_side_by_side_do_not_mix(path):
+    async with opened(path) as store, anyio.create_task_group() as tasks:
+        for n in range(20):
+            tasks.start_soon(store.commit, [step("a", f"{n}a", f"{n}b")])
+            tasks.start_soon(store.undelivered, "log", 5)
+            tasks.start_soon(store.delivered, "log", [n])
+    with open_journal(path) as journal:
+        told = ids(journal.events(0, 100))
+    assert len(told) == 40
+    assert all(a[:-1] == b[:-1] for a, b in zip(told[::2], told[1::2], strict=True))
+
+
+# -- disks
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small file system of its own."""
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=512k", "tmpfs", str(mounted)]
+    done = subprocess.run(
+        ["mount", *options], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
+    yield mounted
+    subprocess.run(["umount", "-l", str(mounted)], check=True)
+
+
+def fill_up(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+async def test_a_full_disk_is_a_store_error_and_passes(disk):
+    async with opened(disk / "watcher.db") as store:
+        await store.commit([step("a", "1")])
+        ballast = disk / "ballast"
+        fill_up(ballast)
+        many = [step("b", *(f"b{n}" for n in range(500)))]
+        for _ in range(3):
+            with pytest.raises(StoreError, match="full"):
+                await store.commit(many)
+        assert ids(await store.events(0, 1000)) == ["1"]
+        assert list(await store.claim(KEYS)) == [KEYS[0]]
+        assert store.backlog("log") == 1
+        ballast.unlink()
+        assert len(await store.commit([step("b", "b0")])) == 1
+    async with opened(disk / "watcher.db") as store:
+        assert ids(await store.events(0, 1000)) == ["1", "b0"]
+
+
+async def test_a_read_only_disk_is_a_store_error_and_passes(disk):
+    path = disk / "watcher.db"
+
+    def remount(mode: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{mode}", str(disk)], check=True)
+
+    await filled(path)
+    remount("ro")
+    with pytest.raises(StoreError, match="Read-only"):
+        async with opened(path):
+            pass
+    remount("rw")
+    async with opened(path) as store:
+        assert len(await store.commit([step("c", "new")])) == 1
+
+
+async def test_a_missing_folder_is_one_clear_line(tmp_path):
+    with pytest.raises(StoreError, match=r"nowhere.*No such file"):
+        async with opened(tmp_path / "nowhere" / "watcher.db"):
+            pass
+
+
+async def test_a_folder_in_its_place_is_one_clear_line(path):
+    path.mkdir()
+    with pytest.raises(StoreError, match="is not a file"):
+        async with opened(path):
+            pass
+
+
+# -- damage
+
+
+def garble(path: Path, start: float, length: int = 4096) -> None:
+    """Overwrite pages from a place given as a share of the file."""
+    with path.open("r+b") as file:
+        file.seek(int(path.stat().st_size * start) // 4096 * 4096)
+        file.write(bytes(range(256)) * (length // 256))
+
+
+def truncate(path: Path, share: float) -> None:
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+DAMAGE = {
+    "garbage": lambda path: path.write_bytes(b"not a database at all\n" * 999),
+    "zeros": lambda path: path.write_bytes(bytes(65536)),
+    "empty": lambda path: path.write_bytes(b""),
+    "header": lambda path: garble(path, 0.0),
+    "middle": lambda path: garble(path, 0.5),
+    "three quarters": lambda path: garble(path, 0.75, 8192),
+    "cut in half": lambda path: truncate(path, 0.5),
+    "cut by a tenth": lambda path: truncate(path, 0.9),
+    "cut short": lambda path: truncate(path, 0.001),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+async def test_a_damaged_file_is_put_aside_and_numbering_goes_on(path, kind):
+    await filled(path)
+    DAMAGE[kind](path)
+    broken = path.read_bytes()
+    clock, notices = Clock(), []
+    async with opened(path, now=clock, on_damage=notices.append) as store:
+        (damage,) = notices
+        assert damage.aside.name == "watcher.db.damaged-20231114T221320.000000Z"
+        assert damage.aside.read_bytes() == broken
+        kept = await store.events(0, 1000)
+        assert len(kept) == damage.events
+        assert len(await store.claim(KEYS)) == damage.records
+        owed = await store.undelivered("log", 1000)
+        assert len(owed) == damage.undelivered
+        assert all(event.replayed for event in owed)
+        assert {event.seq for event in owed} <= set(range(81, 121))
+        (new,) = await store.commit([step("a", "quite new")])
+        assert new.seq > 120
+        assert new.seq > damage.last_seq - 1
+        if kept:
+            assert await store.commit([step("a", kept[0].transition.event_id)]) == []
+    notices.clear()
+    async with opened(path, now=clock, on_damage=notices.append) as store:
+        assert len(await store.events(0, 1000)) == len(kept) + 1
+    assert notices == []
+
+
+async def test_most_of_a_large_journal_survives_a_broken_page(path):
+    await filled(path, events=400)
+    garble(path, 0.5)
+    notices = []
+    async with opened(path, on_damage=notices.append):
+        pass
+    assert notices[0].events > 1000
+    assert notices[0].records == 3
+
+
+async def test_what_the_write_ahead_log_held_is_carried_over_too(path, tmp_path):
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    await filled(path)
+    async with opened(path) as store:
+        await store.commit([step("a", "late")])
+        for part in ("", "-wal"):
+            shutil.copy(f"{path}{part}", crashed)
+    path = crashed / "watcher.db"
+    garble(path, 0.6)
+    notices = []
+    async with opened(path, on_damage=notices.append) as store:
+        assert "late" in ids(await store.events(0, 1000))
+    assert list(crashed.glob("*.damaged-*-wal"))
+
+
+async def test_jobs_added_while_running_survive_damage(path):
+    await filled(path, events=400)
+    async with opened(path) as store:
+        await store.save_watched(KEYS)
+    garble(path, 0.5)
+    async with opened(path, on_damage=lambda _: None) as store:
+        assert await store.watched() == set(KEYS)
+
+
+async def test_rows_with_nonsense_in_them_are_not_carried_over(path):
+    await filled(path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE journal SET body = 'x' WHERE seq = 7")
+        db.execute("UPDATE journal SET event_id = 'x' WHERE seq = 8")
+        db.execute(f"UPDATE journal SET seq = {2**60} WHERE seq = 9")
+        db.execute("UPDATE records SET body = '{}' WHERE job_id = 'a'")
+        db.execute("UPDATE records SET job_id = 'z' WHERE job_id = 'b'")
+        db.execute("UPDATE records SET body = x'ff00' WHERE job_id = 'c'")
+    damage = rescue.rescue(path, "test", 0.0)
+    assert (damage.records, damage.events) == (0, 117)
+    assert damage.last_seq == 120 + 1_000_000
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def rescue_until(path: Path, done: int) -> None:
+    """Begin a rescue in which the process dies after `done` renames."""
+    real, names = Path.rename, iter(range(99))
+
+    def rename(self: Path, target: Path) -> Path:
+        if next(names) == done:
+            raise Killed
+        return real(self, target)
+
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        patch.setattr(Path, "rename", rename)
+        rescue.rescue(path, "test", 1.0)
+
+
+@pytest.mark.parametrize("done", range(6))
+async def test_a_rescue_that_is_killed_is_finished_by_the_next_start(path, done):
+    await filled(path, events=400)
+    async with opened(path) as store:
+        await store.commit([step("a", "late")])
+        shutil.copy(f"{path}-wal", f"{path}-kept")
+    shutil.move(f"{path}-kept", f"{path}-wal")
+    garble(path, 0.5)
+    rescue_until(path, done)
+    notices = []
+    async with opened(path, on_damage=notices.append) as store:
+        assert len(await store.events(0, 5000)) > 1000
+        (new,) = await store.commit([step("a", "quite new")])
+        assert new.seq > 1201
+    assert len(notices) == (0 if done == 5 else 1)
+    assert not list(path.parent.glob("*.rescu*"))
+
+
+@pytest.mark.parametrize("seen_by_check", [True, False])
+async def test_damage_met_while_running_is_mended_by_the_next_call(
+    path, monkeypatch, seen_by_check
+):
+    await filled(path, events=2000)
+    notices = []
+    if not seen_by_check:
+        monkeypatch.setattr(sqlite, "find_damage", lambda *_, **__: None)
+    async with opened(path, on_damage=notices.append) as store:
+        garble(path, 0.2, 4096 * 20)
+        with pytest.raises(StoreError):
+            await store.events(0, 100_000)
+        await store.commit([step("a", "quite new")])
+        assert ids(await store.events(notices[0].last_seq, 10)) == ["quite new"]
+    assert len(notices) == 1
+
+
+async def test_a_rescue_that_the_disk_refuses_is_a_store_error(path, monkeypatch):
+    await filled(path)
+    garble(path, 0.5)
+
+    def rename(*_):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(StoreError, match="Permission denied"):
+            async with opened(path):
+                pass
+    async with opened(path, on_damage=lambda _: None):
+        pass
+
+
+async def test_a_file_that_cannot_be_looked_at_is_not_taken_for_damaged(
+    path, monkeypatch
+):
+    await filled(path)
+
+    def refuse(*_, **__):
+        raise sqlite3.OperationalError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rescue, "connect", refuse)
+        with pytest.raises(StoreError, match="locked"):
+            async with opened(path):
+                pass
+    assert not list(path.parent.glob("*.damaged*"))
+
+
+async def test_a_missing_table_is_a_store_error(path):
+    await filled(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE sinks")
+    with pytest.raises(StoreError, match="no such table"):
+        async with opened(path):
+            pass
+
+
+async def test_one_unreadable_row_stops_nothing(path):
+    async with opened(path) as store:
+        await store.commit([step("a", "1", "2"), step("b")])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE journal SET body = '{' WHERE seq = 1")
+        db.execute("UPDATE records SET body = '{' WHERE job_id = 'a'")
+    with structlog.testing.capture_logs() as lines:
+        async with opened(path) as store:
+            assert list(await store.claim(KEYS)) == [KEYS[1]]
+            assert ids(await store.events(0, 10)) == ["2"]
+            assert ids(await store.undelivered("log", 10)) == ["2"]
+            assert store.backlog("log") == 1
+    assert {line["event"] for line in lines} == {
+        "store.event_unreadable",
+        "store.record_unreadable",
+    }
+
+
+async def test_damage_is_logged_by_default(path, tmp_path):
+    path.write_bytes(b"garbage" * 1000)
+    with structlog.testing.capture_logs() as lines:
+        async with open_store(
+            "sqlite:///watcher.db", folder=tmp_path, now=Clock(), sinks=["log"]
+        ):
+            pass
+    (line,) = lines
+    assert line["event"] == "store.damaged"
+    assert line["reason"] == "file is not a database"
+    assert line["log_level"] == "error"
+
+
+# -- readers beside the daemon
+
+
+async def test_the_journal_is_read_beside_the_daemon(path):
+    async with opened(path) as store:
+        await store.commit([step("a", "1")])
+        with open_journal(path) as journal:
+            assert ids(journal.events(0, 10)) == ["1"]
+            await store.commit([step("b", "2")])
+            assert ids(journal.events(1, 10)) == ["2"]
+            assert ids(journal.events(0, 10, "a")) == ["1"]
+
+
+@pytest.mark.parametrize("content", [None, b"garbage" * 1000, b""])
+def test_a_journal_that_is_none_is_a_store_error(path, content):
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StoreError), open_journal(path) as journal:
+        journal.events(0, 10)
+    assert path.exists() is (content is not None)

@@ -1,0 +1,1 @@
+"""Receivers that are told of each transition; one file each, none knows another."""

@@ -1,0 +1,124 @@
+"""A store that lasts as long as the process: for the demo and for tests."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
+
+from watcher.core.model import JobKey, JobRecord, JournalEvent, Step
+from watcher.ports import Pruned
+
+
+class MemoryStore:
+    """The `Store` port without a file.
+
+    Args:
+        now: Wall clock, Unix seconds; dates the journal for retention.
+        sinks: Names of the sinks that each event is owed to.
+        keep_seconds: Age in seconds up to which the journal is kept.
+        keep_events: Length up to which the journal is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        sinks: Iterable[str] = (),
+        keep_seconds: float = 30 * 86_400.0,
+        keep_events: int = 20_000,
+    ) -> None:
+        self._now = now
+        self._keep_seconds = keep_seconds
+        self._keep_events = keep_events
+        self._records: dict[JobKey, JobRecord] = {}
+        self._journal: list[JournalEvent] = []
+        self._committed_at: dict[str, float] = {}
+        self._outbox: dict[str, dict[int, JournalEvent]] = {name: {} for name in sinks}
+        self._watched: frozenset[JobKey] = frozenset()
+        self._last_seq = 0
+
+    async def claim(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
+        """Return the records known of these jobs."""
+        return {key: self._records[key] for key in keys if key in self._records}
+
+    async def release(self, keys: Collection[JobKey]) -> None:
+        """Forget the records of these jobs."""
+        for key in keys:
+            self._records.pop(key, None)
+
+    async def commit(self, steps: Sequence[Step]) -> Sequence[JournalEvent]:
+        """Take over records and transitions; an event id already known is left out."""
+        now = self._now()
+        events = []
+        for step in steps:
+            self._records[step.record.key] = step.record
+            for transition in step.transitions:
+                if transition.event_id in self._committed_at:
+                    continue
+                self._committed_at[transition.event_id] = now
+                self._last_seq += 1
+                events.append(JournalEvent(self._last_seq, transition))
+        self._journal.extend(events)
+        for owed in self._outbox.values():
+            owed.update((event.seq, event) for event in events)
+        return events
+
+    async def undelivered(
+        self, sink: str, limit: int, held: Collection[JobKey] = ()
+    ) -> Sequence[JournalEvent]:
+        """Return the oldest events that a sink has not taken yet."""
+        owed = self._outbox.get(sink, {}).values()
+        left_out = frozenset(held)
+        free = (event for event in owed if event.transition.key not in left_out)
+        return list(islice(free, limit))
+
+    async def delivered(self, sink: str, seqs: Collection[int]) -> None:
+        """Remember that a sink took these events."""
+        owed = self._outbox.get(sink, {})
+        for seq in seqs:
+            owed.pop(seq, None)
+
+    def backlog(self, sink: str) -> int:
+        """Return how many events a sink has not taken yet."""
+        return len(self._outbox.get(sink, {}))
+
+    async def events(
+        self, after: int, limit: int, job_id: str | None = None
+    ) -> Sequence[JournalEvent]:
+        """Read the journal: events with `seq > after`, oldest first."""
+        start = bisect_right(self._journal, after, key=lambda event: event.seq)
+        found = (
+            event
+            for event in islice(self._journal, start, None)
+            if job_id is None or event.transition.key.job_id == job_id
+        )
+        return list(islice(found, limit))
+
+    async def prune(self, now: float) -> Pruned:
+        """Drop what is past retention; undelivered events only once past its age."""
+        oldest = now - self._keep_seconds
+        expired = {
+            event.seq
+            for event in self._journal
+            if self._committed_at[event.transition.event_id] < oldest
+        }
+        dead = {name: len(expired & owed.keys()) for name, owed in self._outbox.items()}
+        for name in dead:
+            await self.delivered(name, expired)
+        surplus = self._journal[: max(0, len(self._journal) - self._keep_events)]
+        owed_still = {seq for owed in self._outbox.values() for seq in owed}
+        gone = expired | ({event.seq for event in surplus} - owed_still)
+        for event in self._journal:
+            if event.seq in gone:
+                del self._committed_at[event.transition.event_id]
+        self._journal = [event for event in self._journal if event.seq not in gone]
+        return Pruned(len(gone), {name: count for name, count in dead.items() if count})
+
+    async def save_watched(self, keys: Collection[JobKey]) -> None:
+        """Remember exactly these jobs as the ones added while running."""
+        self._watched = frozenset(keys)
+
+    async def watched(self) -> frozenset[JobKey]:
+        """Return the jobs added while running."""
+        return self._watched

@@ -1,0 +1,235 @@
+"""The durable store: a SQLite file, worked on by one thread off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import structlog
+
+from watcher.core.errors import StoreError
+from watcher.core.model import JobKey, JobRecord, JournalEvent, Step
+from watcher.ports import Pruned
+from watcher.store.ledger import Ledger, Retention, read_events
+from watcher.store.lock import FileLock
+from watcher.store.rescue import Damage, find_damage, finish_rescue, is_damage, rescue
+from watcher.store.schema import connect, migrate, refuse_foreign
+
+log = structlog.get_logger()
+
+_Result = TypeVar("_Result")
+
+
+def log_damage(damage: Damage) -> None:
+    """Say that a damaged store was replaced, and what could be kept."""
+    log.error(
+        "store.damaged",
+        reason=damage.reason,
+        moved_to=str(damage.aside),
+        records=damage.records,
+        events=damage.events,
+        undelivered=damage.undelivered,
+        last_seq=damage.last_seq,
+    )
+
+
+class SqliteStore:
+    """The `Store` port on a file, for a single replica, which claims every job.
+
+    Each call runs whole in the worker thread: one that is cancelled has either
+    happened or not begun, and `close` waits for it.
+
+    Args:
+        path: Of the database file; its folder must exist.
+        now: Wall clock, Unix seconds; dates the journal for retention.
+        sinks: Names of the sinks that each event is owed to.
+        retention: How much of the journal is kept.
+        on_damage: Told of a damaged file after it was replaced, in the worker thread.
+        fault_point: Called with the name of each step; for tests that end the process.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        now: Callable[[], float],
+        sinks: Iterable[str] = (),
+        retention: Retention | None = None,
+        on_damage: Callable[[Damage], None] = log_damage,
+        fault_point: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._path = path
+        self._now = now
+        self._sinks = tuple(sinks)
+        self._retention = retention or Retention()
+        self._on_damage = on_damage
+        self._fault_point = fault_point
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._lock: FileLock | None = None
+        self._ledger: Ledger | None = None
+        self._suspicion: str | None = None
+
+    async def open(self) -> None:
+        """Take the file, mend it where needed, bring it to the present schema.
+
+        Raises:
+            StoreError: Held by another process, of a newer version, or not usable.
+        """
+        await self._run(lambda _: None)
+
+    async def close(self) -> None:
+        """Let go of the file once what is under way has ended."""
+        with anyio.CancelScope(shield=True):
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._shut)
+        self._thread.shutdown()
+
+    async def claim(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
+        """Return the records known of these jobs."""
+        return await self._run(lambda ledger: ledger.claim(keys))
+
+    async def release(self, keys: Collection[JobKey]) -> None:
+        """Forget the records of these jobs."""
+        await self._run(lambda ledger: ledger.release(keys))
+
+    async def commit(self, steps: Sequence[Step]) -> Sequence[JournalEvent]:
+        """Write records and transitions; an event id already known is left out."""
+        return await self._run(lambda ledger: ledger.commit(steps))
+
+    async def undelivered(
+        self, sink: str, limit: int, held: Collection[JobKey] = ()
+    ) -> Sequence[JournalEvent]:
+        """Return the oldest events that a sink has not taken yet.
+
+        Those that an earlier process may already have handed out are marked replayed.
+        """
+        return await self._run(lambda ledger: ledger.undelivered(sink, limit, held))
+
+    async def delivered(self, sink: str, seqs: Collection[int]) -> None:
+        """Remember that a sink took these events; only a power cut may undo it."""
+        await self._run(lambda ledger: ledger.delivered(sink, seqs))
+
+    def backlog(self, sink: str) -> int:
+        """Return how many events a sink has not taken yet."""
+        return self._ledger.backlog[sink] if self._ledger else 0
+
+    async def events(
+        self, after: int, limit: int, job_id: str | None = None
+    ) -> Sequence[JournalEvent]:
+        """Read the journal: events with `seq > after`, oldest first."""
+        return await self._run(lambda ledger: ledger.events(after, limit, job_id))
+
+    async def prune(self, now: float) -> Pruned:
+        """Drop what is past retention; undelivered events only once past its age."""
+        return await self._run(lambda ledger: ledger.prune(now))
+
+    async def save_watched(self, keys: Collection[JobKey]) -> None:
+        """Remember exactly these jobs as the ones added while running."""
+        await self._run(lambda ledger: ledger.save_watched(keys))
+
+    async def watched(self) -> frozenset[JobKey]:
+        """Return the jobs added while running, in earlier lives too."""
+        return await self._run(lambda ledger: ledger.watched())
+
+    async def _run(self, work: Callable[[Ledger], _Result]) -> _Result:
+        loop = asyncio.get_running_loop()
+        answer = loop.run_in_executor(self._thread, self._call, work)
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([answer])
+        return answer.result()
+
+    # What follows runs in the worker thread.
+
+    def _call(self, work: Callable[[Ledger], _Result]) -> _Result:
+        try:
+            if self._ledger is None:
+                self._ledger = self._open()
+            return work(self._ledger)
+        except sqlite3.Error as error:
+            if is_damage(error) and self._ledger:  # mended by the next call
+                self._suspicion = str(error)
+                self._ledger.close()
+                self._ledger = None
+            raise StoreError(f"{self._path}: {error}") from error
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+
+    def _open(self) -> Ledger:
+        self._lock = self._lock or FileLock(Path(f"{self._path}.lock"))
+        damage = finish_rescue(self._path, self._now())
+        reason = self._suspicion or find_damage(
+            self._path, used_before=self._lock.used_before
+        )
+        if reason is not None:
+            damage = rescue(self._path, reason, self._now())
+        db = connect(self._path)
+        try:
+            migrate(db, refuse_foreign(db, self._path))
+            db.execute("PRAGMA journal_mode = WAL")
+            ledger = Ledger(
+                db,
+                sinks=self._sinks,
+                now=self._now,
+                retention=self._retention,
+                fault_point=self._fault_point,
+            )
+        except BaseException:
+            db.close()
+            raise
+        self._suspicion = None
+        if damage is not None:
+            self._on_damage(damage)
+        return ledger
+
+    def _shut(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+class Journal:
+    """The journal of a store, for reading only, beside the daemon that owns it."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db = db
+        self._path = path
+
+    def events(
+        self, after: int, limit: int, job_id: str | None = None
+    ) -> Sequence[JournalEvent]:
+        """Read events with `seq > after`, oldest first.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        try:
+            return read_events(self._db, after, limit, job_id)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: {error}") from error
+
+
+@contextmanager
+def open_journal(path: Path) -> Iterator[Journal]:
+    """Open the journal of a store for reading; takes no lock.
+
+    Raises:
+        StoreError: There is none, or it cannot be read.
+    """
+    try:
+        db = connect(path, read_only=True)
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+    with closing(db):
+        try:
+            refuse_foreign(db, path)
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: {error}") from error
+        yield Journal(db, path)
