@@ -1,0 +1,278 @@
+"""`/metrics` by exact text, in both formats, over the life of a job."""
+
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as modern,
+)
+from prometheus_client.parser import text_string_to_metric_families as classic
+
+from tests.fakes import START
+from watcher.core.errors import Reason
+from watcher.core.model import Job, JobKey, JobRecord, Snapshot, Step, Task
+from watcher.core.tracker import advance
+from watcher.pages.metrics import MetricsPage
+from watcher.pages.metrics.page import CHUNK
+from watcher.ports import Request
+
+KEY = JobKey("prod", "job-1")
+NEW = JobRecord(KEY, project_id="p")
+OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
+
+
+def answer(status, tasks, **more):
+    job = Job(
+        "job-1",
+        status=status,
+        abnormal_count=more.pop("abnormal_count", 0),
+        name='say "hi"\\\n',
+        type="T",
+        created_at=START - 10.5,
+    )
+    return Snapshot(
+        job,
+        tuple(
+            Task(
+                task_id,
+                word,
+                server_id=f"s-{task_id}",
+                server_name=f"n-{task_id}",
+                updated_at=START - 3,
+            )
+            for task_id, word in tasks.items()
+        ),
+    )
+
+
+async def text(page, headers=None):
+    response = await page.respond(Request("/metrics", headers or {}))
+    body = b"".join([chunk async for chunk in response.body])
+    return body.decode(), response.content_type
+
+
+async def jobs_part(page):
+    shown, _ = await text(page)
+    return "".join(
+        line + "\n" for line in shown.splitlines() if line.startswith("devserver_")
+    )
+
+
+async def test_a_job_in_full():
+    page = MetricsPage(["prod"])
+    tasks = {"a": "SUCCESS", "b": "FAILED", "c": "PROCESSING", "d": "ODD"}
+    page.published([advance(NEW, answer("PROCESSING", tasks, abnormal_count=1), START)])
+    job = 'target="prod",job_id="job-1"'
+    assert await jobs_part(page) == (
+        f'devserver_job_phase{{{job},phase="active"}} 1\n'
+        f'devserver_job_phase{{{job},phase="succeeded"}} 0\n'
+        f'devserver_job_phase{{{job},phase="failed"}} 0\n'
+        f'devserver_job_phase{{{job},phase="deleted"}} 0\n'
+        f'devserver_job_phase{{{job},phase="gone"}} 0\n'
+        f'devserver_job_phase{{{job},phase="unknown"}} 0\n'
+        f'devserver_job_status{{{job},status="PROCESSING"}} 1\n'
+        f"devserver_job_abnormal_count{{{job}}} 1\n"
+        f'devserver_job_tasks{{{job},status="PROCESSING"}} 1\n'
+        f'devserver_job_tasks{{{job},status="SUCCESS"}} 1\n'
+        f'devserver_job_tasks{{{job},status="FAILED"}} 1\n'
+        f'devserver_job_tasks{{{job},status="UNKNOWN"}} 1\n'
+        f'devserver_job_info{{{job},project_id="p",name="say \\"hi\\"\\\\\\n",type="T",'
+        'template_id="",user_name=""} 1\n'
+        f"devserver_job_created_timestamp_seconds{{{job}}} {START - 10.5}\n"
+        f"devserver_job_last_success_timestamp_seconds{{{job}}} {int(START)}\n"
+        f'devserver_task_status{{{job},task_id="a",server_id="s-a",server_name="n-a",status="SUCCESS"}} 1\n'
+        f'devserver_task_status{{{job},task_id="b",server_id="s-b",server_name="n-b",status="FAILED"}} 1\n'
+        f'devserver_task_status{{{job},task_id="c",server_id="s-c",server_name="n-c",status="PROCESSING"}} 1\n'
+        f'devserver_task_status{{{job},task_id="d",server_id="s-d",server_name="n-d",status="UNKNOWN"}} 1\n'
+    )
+
+
+async def test_a_job_never_answered():
+    page = MetricsPage(["prod"])
+    page.published([Step(NEW)])
+    shown = await jobs_part(page)
+    assert 'phase="unknown"} 1\n' in shown
+    assert (
+        'devserver_job_status{target="prod",job_id="job-1",status="UNKNOWN"} 1' in shown
+    )
+    assert len(shown.splitlines()) == 7
+
+
+async def test_no_series_of_an_earlier_state_is_left():
+    page = MetricsPage(["prod"])
+    first = advance(NEW, answer("PROCESSING", {"a": "PROCESSING"}), START)
+    second = advance(first.record, answer("FINISHED", {"a": "SUCCESS"}), START + 10)
+    page.published([first])
+    page.published([second])
+    shown = await jobs_part(page)
+    assert 'status="PROCESSING"} 1' not in shown
+    assert shown.count("devserver_task_status{") == 1
+    assert (
+        f'devserver_job_finished_timestamp_seconds{{target="prod",job_id="job-1"}} {int(START + 10)}\n'
+        in shown
+    )
+    full, _ = await text(page)
+    assert 'watcher_jobs{target="prod",phase="succeeded"} 1\n' in full
+    assert 'watcher_jobs{target="prod",phase="active"} 0\n' in full
+
+
+async def test_a_job_that_is_gone_from_the_watch_leaves_nothing():
+    page = MetricsPage(["prod"])
+    page.published([advance(NEW, answer("FINISHED", {"a": "FAILED"}), START)])
+    page.forgotten([KEY, JobKey("prod", "never-there")])
+    assert await jobs_part(page) == ""
+    full, _ = await text(page)
+    assert 'phase="failed"} 1' not in full
+
+
+async def test_a_vanished_task_has_no_series():
+    page = MetricsPage(["prod"])
+    step = advance(
+        NEW, answer("PROCESSING", {"a": "PROCESSING", "b": "SUCCESS"}), START
+    )
+    page.published([step])
+    for seconds in (10, 20):
+        one = answer("PROCESSING", {"a": "PROCESSING"})
+        step = advance(step.record, one, START + seconds)
+        page.published([step])
+    shown = await jobs_part(page)
+    assert 'task_id="b"' not in shown
+    assert (
+        'devserver_job_tasks{target="prod",job_id="job-1",status="SUCCESS"} 0' in shown
+    )
+
+
+async def test_an_unchanged_look_moves_only_its_time():
+    page = MetricsPage(["prod"])
+    same = answer("PROCESSING", {"a": "PROCESSING"})
+    first = advance(NEW, same, START)
+    page.published([first])
+    before = await jobs_part(page)
+    page.published([advance(first.record, same, START + 10.25)])
+    after = await jobs_part(page)
+    assert page.served(KEY)
+    assert after == before.replace(f" {int(START)}\n", f" {START + 10.25}\n")
+
+
+async def test_served_once_the_present_state_was_scraped():
+    page = MetricsPage(["prod"])
+    page.published([advance(NEW, answer("FINISHED", {"a": "SUCCESS"}), START)])
+    assert not page.served(KEY)
+    await text(page)
+    assert page.served(KEY)
+
+
+@pytest.mark.parametrize(
+    ("options", "shown_tasks", "degraded"),
+    [
+        ({}, ["a", "b"], 0),
+        ({"tasks": "failed"}, ["b"], 0),
+        ({"tasks": "none"}, [], 0),
+        ({"max_task_series": 2}, ["a", "b"], 0),
+        ({"max_task_series": 1}, ["b"], 1),
+        ({"tasks": "failed", "max_task_series": 0}, ["b"], 0),
+    ],
+)
+async def test_which_tasks_are_shown(options, shown_tasks, degraded):
+    page = MetricsPage(["prod"], **options)
+    page.published(
+        [advance(NEW, answer("PROCESSING", {"a": "SUCCESS", "b": "FAILED"}), START)]
+    )
+    shown, _ = await text(page)
+    assert [
+        task
+        for task in "ab"
+        if f'devserver_task_status{{target="prod",job_id="job-1",task_id="{task}"'
+        in shown
+    ] == shown_tasks
+    assert f"watcher_metrics_degraded {degraded}\n" in shown
+
+
+async def test_the_ceiling_lifts_when_jobs_go():
+    page = MetricsPage(["prod"], max_task_series=1)
+    page.published(
+        [advance(NEW, answer("PROCESSING", {"a": "SUCCESS", "b": "FAILED"}), START)]
+    )
+    assert page.degraded
+    page.forgotten([KEY])
+    assert not page.degraded
+
+
+@pytest.mark.parametrize(
+    ("headers", "parse", "kind"),
+    [
+        ({}, classic, "text/plain"),
+        (OPENMETRICS, modern, "application/openmetrics-text"),
+    ],
+)
+async def test_both_formats_parse_and_every_family_is_explained(headers, parse, kind):
+    page = MetricsPage(["prod"])
+    first = advance(NEW, answer("PROCESSING", {"a": "PROCESSING"}), START)
+    page.published([first])
+    page.published(
+        [advance(first.record, answer("FINISHED", {"a": "FAILED"}), START + 5)]
+    )
+    page.polled("prod", 0.2, 0.1, None)
+    page.polled("prod", 0.2, -0.1, Reason.THROTTLED)
+    page.requested("prod", "detail")
+    shown, content_type = await text(page, headers)
+    assert content_type.startswith(kind)
+    families = {family.name: family for family in parse(shown)}
+    assert len(families) == shown.count("# TYPE")
+    assert all(family.documentation for family in families.values())
+    values = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in families.values()
+        for sample in family.samples
+    }
+    target = ("target", "prod")
+    assert values["watcher_polls_total", target] == 2
+    assert values["watcher_poll_failures_total", ("reason", "throttled"), target] == 1
+    assert values["watcher_poll_failures_total", ("reason", "rejected"), target] == 0
+    assert values["watcher_transitions_total", target, ("to", "FAILED")] == 1
+    assert values["watcher_api_requests_total", ("call", "detail"), target] == 1
+    assert values["watcher_detection_latency_seconds_count", target] == 1
+    assert values["watcher_detection_latency_seconds_sum", target] == 8
+    assert any(name.startswith("process_") for name in families)
+    assert any(name.startswith("python_gc_") for name in families)
+
+
+async def test_a_first_sight_is_a_transition_but_no_latency():
+    page = MetricsPage(["prod"])
+    page.published([advance(NEW, answer("FINISHED", {"a": "ODD"}), START)])
+    shown, _ = await text(page)
+    assert 'watcher_transitions_total{target="prod",to="UNKNOWN"} 1.0\n' in shown
+    assert 'watcher_detection_latency_seconds_count{target="prod"} 0.0\n' in shown
+
+
+async def test_a_large_page_comes_in_chunks():
+    page = MetricsPage(["prod"])
+    for number in range(2000):
+        key = JobKey("prod", f"job-{number}")
+        page.published([Step(JobRecord(key))])
+    response = await page.respond(Request("/metrics"))
+    chunks = [chunk async for chunk in response.body]
+    assert len(chunks) > 2
+    assert max(map(len, chunks)) < CHUNK + 1000
+
+
+async def test_text_that_is_no_utf8():
+    page = MetricsPage(["prod"])
+    job = Job("job-1", name="\ud800")
+    page.published([advance(NEW, Snapshot(job, None), START)])
+    shown, _ = await text(page)
+    assert 'name="?"' in shown
+
+
+class FakeState:
+    clock_skew = 1200.5
+    locked = True
+
+
+async def test_the_state_of_the_api_is_read_at_every_scrape():
+    page, api = MetricsPage(["prod"]), FakeState()
+    page.show_apis({"prod": api})
+    shown, _ = await text(page)
+    assert 'watcher_clock_skew_seconds{target="prod"} 1200.5\n' in shown
+    assert 'watcher_credentials_locked{target="prod"} 1.0\n' in shown
+    api.locked = False
+    shown, _ = await text(page)
+    assert 'watcher_credentials_locked{target="prod"} 0.0\n' in shown

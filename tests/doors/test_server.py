@@ -1,0 +1,112 @@
+"""Pages over real HTTP: encodings, headers, methods, and what is not there."""
+
+import gzip
+
+import aiohttp
+import pytest
+
+from tests.fakes import START
+from watcher.core.model import Job, JobKey, JobRecord, Phase
+from watcher.pages.health import STUCK_AFTER, LivenessPage, ReadinessPage
+from watcher.pages.landing import LandingPage
+from watcher.ports import Request, Response
+from watcher.server import serve
+
+
+class Echo:
+    """A page that answers with what it was asked."""
+
+    path = "/echo"
+
+    async def respond(self, request):
+        async def body():
+            yield f"{request.path} {request.query.get('a')} ".encode()
+            yield request.headers["x-me"].encode() * 1000
+
+        return Response(body(), status=299)
+
+
+async def get(path, pages, **options):
+    async with (
+        serve(pages, "127.0.0.1", 0) as (host, port),
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.request(
+            options.pop("method", "GET"), f"http://{host}:{port}{path}", **options
+        ) as response,
+    ):
+        return response, await response.read()
+
+
+async def test_a_page_gets_path_query_and_headers():
+    response, body = await get(
+        "/echo?a=1&a=2", [Echo()], headers={"X-Me": "z", "Accept-Encoding": "identity"}
+    )
+    assert response.status == 299
+    assert body == b"/echo 1 " + b"z" * 1000
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+
+
+async def test_gzip_where_it_is_accepted():
+    response, body = await get(
+        "/echo", [Echo()], headers={"X-Me": "z", "Accept-Encoding": "gzip, br"}
+    )
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert len(body) < 100
+    assert gzip.decompress(body).endswith(b"zzz")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("POST", "/echo", 405),
+        ("HEAD", "/echo", 299),
+    ],
+)
+async def test_other_requests(method, path, status):
+    response, _ = await get(path, [Echo()], method=method, headers={"X-Me": "z"})
+    assert response.status == status
+
+
+async def test_an_address_in_use():
+    async with serve([], "127.0.0.1", 0) as (host, port):
+        with pytest.raises(OSError, match="in use"):
+            async with serve([], host, port):
+                pass
+
+
+async def whole(page):
+    response = await page.respond(Request(page.path))
+    return response.status, b"".join(response.body).decode()
+
+
+async def test_liveness_is_the_age_of_the_last_turn():
+    page = LivenessPage(lambda: 100.0, lambda: 100.0 + STUCK_AFTER)
+    assert await whole(page) == (200, "ok\n")
+    page = LivenessPage(lambda: 100.0, lambda: 100.5 + STUCK_AFTER)
+    assert await whole(page) == (503, "poll loop stuck for 10 s\n")
+
+
+async def test_readiness_stays_once_it_came():
+    states = [False, True, False]
+    page = ReadinessPage(lambda: states.pop(0))
+    assert (await whole(page))[0] == 503
+    assert await whole(page) == (200, "ready\n")
+    assert await whole(page) == (200, "ready\n")
+
+
+async def test_landing_page_counts_and_links():
+    records = {
+        key: JobRecord(key, phase=phase, job=Job(key.job_id), first_seen_at=START)
+        for key, phase in [
+            (JobKey("prod", "a"), Phase.FAILED),
+            (JobKey("prod", "b"), Phase.ACTIVE),
+        ]
+    }
+    _, shown = await whole(LandingPage(lambda: records))
+    assert "watching 2 jobs" in shown
+    assert "<tr><td>prod</td><td>1</td><td>0</td><td>1</td>" in shown
+    assert 'href="/metrics"' in shown
+    _, shown = await whole(LandingPage(lambda: dict(list(records.items())[:1])))
+    assert "watching 1 job." in shown

@@ -1,0 +1,427 @@
+"""The loop on virtual time: when it asks, how it slows down, and in which order."""
+
+import anyio
+import pytest
+import structlog
+
+from tests.fakes import START, FakeApi, FakeStore, FakeTelemetry, keys, snapshot
+from watcher.core.errors import (
+    JobNotFound,
+    Malformed,
+    Rejected,
+    ServerError,
+    Throttled,
+    Unreachable,
+)
+from watcher.core.model import JobKey, JobRecord, Phase
+from watcher.core.schedule import Cadence
+from watcher.poller import MOST_PENDING, SAVE_EVERY, Lane, Poller
+
+pytestmark = [pytest.mark.looptime]
+
+
+class Rig:
+    """A poller with fake doors."""
+
+    def __init__(
+        self,
+        *,
+        rate=1000.0,
+        in_flight=1000,
+        interval=10.0,
+        backoff_max=300.0,
+        chance=0.0,
+        apis=None,
+        **doors,
+    ):
+        self.apis = apis or {"prod": doors.pop("api", None) or FakeApi()}
+        self.api = next(iter(self.apis.values()))
+        self.store = doors.pop("store", None) or FakeStore()
+        self.telemetry = FakeTelemetry()
+        self.announced = []
+        self.lanes = {
+            name: Lane.open(name, api, rate, in_flight)
+            for name, api in self.apis.items()
+        }
+        self.poller = Poller(
+            self.lanes,
+            self.store,
+            self.telemetry,
+            Cadence(interval, backoff_max),
+            wall=lambda: START + anyio.current_time(),
+            chance=lambda: chance,
+            announce=lambda: self.announced.append(len(self.store.journal)),
+        )
+
+    async def run(self, jobs, seconds, *during):
+        """Watch jobs for some virtual seconds; `during` holds (second, action)."""
+        await self.poller.watch(jobs)
+
+        async def script():
+            for at, action in during:
+                await anyio.sleep(at - anyio.current_time())
+                await action()
+            await anyio.sleep(seconds - anyio.current_time())
+
+        await self.poller.run(until=script)
+
+    def told(self):
+        return [event.transition.event for event in self.store.journal]
+
+
+@pytest.fixture
+def lines():
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+def events(lines, name):
+    return [line for line in lines if line["event"] == name]
+
+
+async def test_one_job_is_asked_every_interval():
+    rig = Rig()
+    await rig.run(keys(1), 55)
+    gaps = [b - a for a, b in zip(rig.api.times(), rig.api.times()[1:], strict=False)]
+    assert len(rig.api.times()) == 6
+    assert all(9.8 <= gap <= 10 for gap in gaps)
+
+
+async def test_jitter_makes_looks_early_and_never_late():
+    rig = Rig(chance=0.999)
+    await rig.run(keys(1), 55)
+    gaps = [b - a for a, b in zip(rig.api.times(), rig.api.times()[1:], strict=False)]
+    assert all(8.8 <= gap <= 9.1 for gap in gaps)
+
+
+async def test_the_first_round_is_spread_over_one_interval():
+    rig = Rig()
+    await rig.run(keys(100), 9.99)
+    assert len({job for _, job in rig.api.asked}) == 100
+    per_second = [sum(s <= at < s + 1 for at in rig.api.times()) for s in range(10)]
+    assert all(9 <= count <= 11 for count in per_second)
+
+
+async def test_a_finished_job_is_never_asked_again():
+    rig = Rig(
+        api=FakeApi(
+            lambda j, t: snapshot(
+                j,
+                "FINISHED" if t > 25 else "PROCESSING",
+                {"t1": "SUCCESS" if t > 15 else "PROCESSING"},
+            )
+        )
+    )
+    await rig.run(keys(1), 3600)
+    assert len(rig.api.asked) == 4
+    assert rig.told() == [
+        "job.first_seen",
+        "task.transition",
+        "job.transition",
+        "job.finished",
+    ]
+    assert rig.poller.done
+
+
+async def test_the_ceiling_of_requests_holds_whatever_is_due():
+    rig = Rig(rate=20, in_flight=16, interval=1.0)
+    await rig.run(keys(60), 30)
+    times = rig.api.times()
+    assert max(sum(t <= at < t + 1 for at in times) for t in times) <= 21
+    assert len(times) >= 0.95 * 20 * 30
+    assert len({job for _, job in rig.api.asked}) == 60
+    counts = [len(rig.api.times(key.job_id)) for key in keys(60)]
+    assert max(counts) - min(counts) <= 2, "earliest deadline first starves nobody"
+    assert max(lag for _, _, lag, _ in rig.telemetry.polls) > 0.5
+
+
+async def test_the_cap_on_what_is_in_flight_holds():
+    rig = Rig(in_flight=3, interval=1.0, api=FakeApi(latency=2.0))
+    await rig.run(keys(20), 30)
+    assert rig.api.most_in_flight == 3
+    assert len({job for _, job in rig.api.asked}) == 20
+
+
+async def test_targets_do_not_hold_back_one_another():
+    slow = FakeApi(lambda *_: Unreachable("no answer"), latency=10.0)
+    rig = Rig(apis={"slow": slow, "prod": FakeApi()}, in_flight=1)
+    await rig.run([*keys(3, "slow"), *keys(3, "prod")], 60)
+    assert len(rig.apis["prod"].asked) >= 15
+
+
+class TestOrder:
+    async def test_committed_before_published_before_announced(self):
+        rig = Rig()
+        seen = []
+        commit, published = rig.store.commit, rig.telemetry.published
+
+        async def noting_commit(steps):
+            seen.append("commit")
+            assert rig.poller.records[keys(1)[0]].job is None
+            return await commit(steps)
+
+        def noting_published(steps):
+            seen.append("publish")
+            published(steps)
+
+        rig.store.commit = noting_commit
+        await rig.poller.watch(keys(1))
+        rig.telemetry.published = noting_published
+        await rig.poller.run(until=lambda: anyio.sleep(1))
+        assert seen == ["commit", "publish"]
+        assert rig.announced == [1]
+
+    async def test_one_commit_a_tick(self):
+        rig = Rig(interval=0.01)
+        await rig.run(keys(50), 0.5)
+        at = [when for when, _ in rig.store.commits]
+        assert len(at) <= 7
+        assert len(rig.told()) == 50
+
+    async def test_looks_without_news_are_saved_together_now_and_then(self):
+        rig = Rig(interval=1.0)
+        await rig.run(keys(1), 60)
+        assert 60 / SAVE_EVERY - 2 <= len(rig.store.commits) <= 60 / SAVE_EVERY + 2
+        last = rig.store.commits[-1][1][0].record
+        assert last.last_success_at > START + 58
+
+    async def test_what_is_known_at_the_end_is_committed(self):
+        rig = Rig()
+        await rig.run(keys(1), 0.02)
+        assert rig.told() == ["job.first_seen"]
+
+
+class TestStoreFailing:
+    async def test_nothing_is_announced_or_lost_or_told_twice(self, lines):
+        words = iter(["PROCESSING", "FAILED", "PROCESSING"])
+        last = ["PROCESSING"]
+
+        def answer(job_id, _):
+            last[0] = next(words, last[0])
+            return snapshot(job_id, tasks={"t1": last[0]})
+
+        rig = Rig(api=FakeApi(answer), interval=2.0)
+        rig.store.broken = True
+        key = keys(1)[0]
+
+        async def mend():
+            assert rig.announced == []
+            assert rig.poller.records[key].job is None
+            rig.store.broken = False
+
+        await rig.run([key], 40, (20, mend))
+        assert rig.told() == ["job.first_seen", "task.transition", "task.transition"]
+        assert len(rig.api.asked) >= 15, "it goes on asking"
+        assert len(events(lines, "store.failing")) == 1
+        assert len(events(lines, "store.recovered")) == 1
+
+    async def test_with_too_much_pending_it_stops_asking(self):
+        rig = Rig(interval=1.0)
+        rig.store.broken = True
+        await rig.run(keys(MOST_PENDING + 5000), 30)
+        assert MOST_PENDING <= len(rig.api.asked) < MOST_PENDING + 2500
+
+
+class TestFailures:
+    async def test_a_failing_target_is_asked_less_and_less_by_one_probe(self, lines):
+        rig = Rig(api=FakeApi(lambda *_: Unreachable("no answer")))
+        await rig.run(keys(50), 600)
+        assert rig.api.most_in_flight == 1
+        assert len(rig.api.asked) <= 12
+        assert len(events(lines, "poll.failing")) == 1
+        assert events(lines, "poll.failing")[0]["jobs"] == 50
+        assert {failure for *_, failure in rig.telemetry.polls} == {"unreachable"}
+
+    async def test_after_an_outage_all_is_asked_within_an_interval(self, lines):
+        def answer(job_id, now):
+            if 20 < now < 1000:
+                return ServerError("down", status_code=502)
+            return snapshot(job_id, tasks={"t1": "SUCCESS"} if now > 20 else None)
+
+        rig = Rig(api=FakeApi(answer))
+        await rig.run(keys(10), 1400)
+        back = min(at for at in rig.api.times() if at >= 1000)
+        assert back <= 1000 + 300
+        later = [at for at, _ in rig.api.asked if back <= at <= back + 10.5]
+        assert len(later) >= 10
+        assert rig.told().count("task.transition") == 10
+        assert len(events(lines, "poll.failing")) == 1
+        assert len(events(lines, "poll.recovered")) == 1
+
+    async def test_one_bad_job_does_not_hold_back_the_others(self):
+        def answer(job_id, _):
+            return ServerError("bug") if job_id == "job-0" else snapshot(job_id)
+
+        rig = Rig(api=FakeApi(answer))
+        await rig.run(keys(10), 600)
+        assert len(rig.api.times("job-0")) <= 12
+        assert all(len(rig.api.times(key.job_id)) >= 55 for key in keys(10)[1:])
+
+    async def test_retry_after_is_honoured_for_the_whole_target(self):
+        def answer(job_id, now):
+            if 15 < now < 16:
+                return Throttled("slow down", status_code=429, retry_after=120)
+            return snapshot(job_id)
+
+        rig = Rig(api=FakeApi(answer))
+        await rig.run(keys(20), 200)
+        throttled_at = max(at for at in rig.api.times() if at < 17)
+        assert min(at for at in rig.api.times() if at > 17) >= throttled_at + 120
+        assert len({job for at, job in rig.api.asked if at > 17}) == 20
+
+    async def test_a_throttle_halves_the_rate(self):
+        def answer(job_id, now):
+            return Throttled("slow") if 10 < now < 10.2 else snapshot(job_id)
+
+        rig = Rig(api=FakeApi(answer), rate=20, interval=1.0)
+        await rig.run(keys(60), 100)
+        per_second = [
+            sum(s <= at < s + 1 for at in rig.api.times()) for s in range(100)
+        ]
+        assert per_second[5] >= 19
+        assert per_second[13] <= 12
+        assert per_second[90] >= 19
+
+    async def test_good_answers_of_the_same_volley_do_not_lift_a_throttle(self):
+        def answer(job_id, now):
+            if now < 1:
+                return (
+                    Throttled("slow", retry_after=30)
+                    if job_id == "job-0"
+                    else (snapshot(job_id))
+                )
+            return snapshot(job_id)
+
+        api = FakeApi(answer, latency=0.5)
+        rig = Rig(api=api, interval=0.2)
+        await rig.run(keys(5), 40)
+        assert not [at for at in api.times() if 0.6 < at < 30]
+
+    async def test_a_rejected_target_is_told_once(self, lines):
+        rig = Rig(api=FakeApi(lambda *_: Rejected("bad key", status_code=401)))
+        await rig.run(keys(5), 3600)
+        (line,) = events(lines, "poll.failing")
+        assert (line["reason"], line["status_code"]) == ("rejected", 401)
+        assert len(rig.api.asked) <= 22
+
+    async def test_malformed_is_told_once_for_each_job_and_backs_off(self, lines):
+        rig = Rig(api=FakeApi(lambda *_: Malformed("not JSON", status_code=200)))
+        await rig.run(keys(2), 600)
+        assert {line["job_id"] for line in events(lines, "poll.failing")} == {
+            "job-0",
+            "job-1",
+        }
+        assert len(events(lines, "poll.failing")) == 2
+        assert len(rig.api.times("job-0")) <= 8
+        assert rig.poller.attempted
+
+    async def test_a_missing_job_is_confirmed_and_then_left_alone(self, lines):
+        rig = Rig(api=FakeApi(lambda *_: JobNotFound("no such job", status_code=400)))
+        await rig.run(keys(1), 3600)
+        assert 30 <= rig.api.times()[-1] <= 41
+        assert rig.told() == ["job.finished"]
+        assert rig.poller.records[keys(1)[0]].phase is Phase.GONE
+        assert len(events(lines, "poll.failing")) == 1
+
+    async def test_an_unexpected_error_ends_the_run(self):
+        class BugError(Exception):
+            pass
+
+        def answer(*_):
+            raise BugError
+
+        with pytest.RaisesGroup(BugError):
+            await Rig(api=FakeApi(answer)).run(keys(1), 10)
+
+
+class TestWatched:
+    async def test_known_records_go_on_from_the_store(self):
+        first = Rig()
+        await first.run(keys(1), 1)
+        record = first.telemetry.records[keys(1)[0]]
+        done = JobRecord(keys(2)[1], phase=Phase.SUCCEEDED, finished_at=START)
+        rig = Rig(store=FakeStore({record.key: record, done.key: done}))
+        await rig.run(keys(2), 25)
+        assert rig.told() == []
+        assert {job for _, job in rig.api.asked} == {"job-0"}
+
+    async def test_watching_twice_changes_nothing(self):
+        rig = Rig()
+
+        async def again():
+            await rig.poller.watch(keys(3))
+
+        await rig.run(keys(3), 25, (5, again), (6, again))
+        assert len(rig.api.asked) == 8
+
+    async def test_unwatched_jobs_are_dropped_even_while_asked(self):
+        rig = Rig(api=FakeApi(latency=5.0))
+
+        async def drop():
+            await rig.poller.unwatch(keys(1))
+
+        await rig.run(keys(2), 60, (2, drop))
+        assert rig.api.times("job-0") == [0.0]
+        assert set(rig.telemetry.records) == {JobKey("prod", "job-1")}
+        assert rig.store.released == keys(1)
+        assert set(rig.poller.records) == rig.poller.watched == {keys(2)[1]}
+
+    async def test_attempted_once_the_first_round_is_over(self):
+        rig = Rig()
+        seen = []
+
+        async def look():
+            seen.append(rig.poller.attempted)
+
+        await rig.run(keys(2), 12, (4, look), (6, look))
+        assert seen == [False, True]
+
+    async def test_jobs_held_back_by_their_target_count_as_attempted(self):
+        rig = Rig(api=FakeApi(lambda *_: Throttled("slow", retry_after=600)))
+        seen = []
+
+        async def look():
+            seen.append(rig.poller.attempted)
+
+        await rig.run(keys(9), 5, (1, look))
+        assert seen == [True]
+        assert len(rig.api.asked) == 1
+
+    async def test_retired_once_old_and_served(self):
+        rig = Rig(api=FakeApi(lambda j, _: snapshot(j, "FINISHED", {"t1": "SUCCESS"})))
+        await rig.run(keys(2), 15)
+        served = {keys(2)[0]}
+        rig.poller.retire(START, served.__contains__)
+        assert len(rig.poller.records) == 2
+        rig.poller.retire(START + 20, served.__contains__)
+        assert set(rig.poller.records) == set(rig.telemetry.records) == {keys(2)[1]}
+        assert rig.poller.watched == set(keys(2))
+        assert rig.store.released == []
+        await rig.run(keys(2), 40)
+        assert len(rig.api.asked) == 2
+
+
+async def test_the_loop_turns_while_nothing_is_due():
+    rig = Rig(interval=3600.0)
+    ages = []
+
+    async def look():
+        ages.append(anyio.current_time() - rig.poller.turned_at)
+
+    await rig.run(keys(1), 500, *((at, look) for at in range(100, 400, 7)))
+    assert max(ages) <= 1.0
+
+
+async def test_an_idle_loop_turns_rarely():
+    rig = Rig()
+    turns = 0
+    turn = rig.poller._turn
+
+    async def counting(tasks):
+        nonlocal turns
+        turns += 1
+        await turn(tasks)
+
+    rig.poller._turn = counting
+    await rig.run(keys(1), 100)
+    assert turns < 100 + 4 * 10 + 5

@@ -1,0 +1,230 @@
+"""Commands from the outside: exit codes, messages, and no secret in any of them."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.whole.daemon import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    free_port,
+    running,
+    target,
+    watcher,
+)
+from watcher import __version__
+from watcher.simulator import SimulatorOptions, parse_faults, simulate
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(values):
+        file = tmp_path / "watcher.yaml"
+        file.write_text(yaml.safe_dump(values))
+        return file
+
+    return write
+
+
+def test_version():
+    assert watcher("--version").stdout == f"watcher {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["run", "--nonsense"],
+        ["run", "--poll.interval"],
+        ["simulate", "--poll.interval", "1s"],
+        ["simulate", "--faults", "nonsense:="],
+        ["simulate", "--key", "only"],
+        ["healthcheck", "--address", "nonsense"],
+    ],
+)
+def test_wrong_command_line(arguments):
+    done = watcher(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_wrong_configuration(config, command):
+    values = {
+        "targets": {"prod": target("http://192.0.2.1", ["a/b"], region="?")},
+        "poll": {"interval": "soon", "tempo": 1},
+    }
+    done = watcher(command, "--config", config(values))
+    assert done.returncode == 78
+    lines = done.stderr.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        "targets.prod.region",
+        "targets.prod.endpoint",
+        "targets.prod.jobs.0",
+        "poll.interval",
+        "poll.tempo",
+    ]
+    assert SECRET_KEY not in done.stderr + done.stdout
+    assert done.stdout == ""
+
+
+def test_a_configuration_that_is_not_there():
+    done = watcher("check", "--config", "/nowhere/watcher.yaml")
+    assert done.returncode == 78
+    assert done.stderr == "watcher: /nowhere/watcher.yaml: No such file or directory\n"
+
+
+def test_check_prints_what_is_in_force_without_secrets(config):
+    values = {"targets": {"prod": target("http://127.0.0.1:1", ["job-1"])}}
+    done = watcher(
+        "check",
+        "--config",
+        config(values),
+        "--poll.interval=3s",
+        WATCHER_POLL__TIMEOUT="4s",
+        WATCHER_POLL__INTERVAL="9s",
+    )
+    assert done.returncode == 0
+    shown = yaml.safe_load(done.stdout)
+    assert (shown["poll"]["interval"], shown["poll"]["timeout"]) == (3, 4)
+    assert SECRET_KEY not in done.stdout
+    assert shown["targets"]["prod"]["credentials"]["access_key"] == ACCESS_KEY
+
+
+async def test_an_address_in_use(config):
+    with free_port() as port:
+        file = config({"targets": {"prod": target("http://127.0.0.1:1", [])}})
+        done = watcher(
+            "run",
+            "--config",
+            file,
+            f"--server.listen=127.0.0.1:{port}",
+            "--store.url=memory:",
+        )
+    assert done.returncode == 78
+    assert done.stderr.startswith("watcher: server.listen: cannot listen on 127.0.0.1:")
+
+
+async def test_healthcheck(tmp_path):
+    values = {"targets": {"prod": target("http://127.0.0.1:1", ["job-1"])}}
+    async with running(tmp_path, values) as daemon:
+        await daemon.started()
+        address = daemon.url.removeprefix("http://")
+        assert watcher("healthcheck", "--address", address).returncode == 0
+        by_config = watcher(
+            "healthcheck",
+            "--config",
+            tmp_path / "watcher.yaml",
+            WATCHER_SERVER__LISTEN=address,
+        )
+        assert by_config.returncode == 0
+        daemon.process.send_signal(signal.SIGSTOP)
+        stuck = watcher("healthcheck", "--address", address)
+        daemon.process.send_signal(signal.SIGCONT)
+        assert (await daemon.end())[0] == 0
+    gone = watcher("healthcheck", "--address", address)
+    assert (stuck.returncode, gone.returncode) == (1, 1)
+    assert gone.stderr.startswith(f"watcher: {address}: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_while_the_cloud_hangs(tmp_path, number):
+    options = SimulatorOptions(jobs=3, faults=parse_faults("hang"))
+    async with simulate(options) as sim:
+        values = {"targets": {"prod": target(sim.url, sim.job_ids)}}
+        async with running(tmp_path, values) as daemon:
+            await daemon.started()
+            await daemon.until(lambda: sim.requests.in_flight)
+            code, seconds = await daemon.end(number)
+    assert code == 0
+    assert seconds < 5
+
+
+async def test_a_dead_cloud_is_no_failed_probe(tmp_path):
+    values = {
+        "targets": {"prod": target("http://127.0.0.1:1", ["job-1"])},
+        "poll": {"interval": "500ms"},
+    }
+    async with running(tmp_path, values) as daemon:
+        await daemon.started()
+        await daemon.until(lambda: daemon.events("poll.failing"))
+        assert (await daemon.get("/healthz"))[0] == 200
+        assert (await daemon.get("/readyz"))[0] == 200
+        line = daemon.first("poll.failing")
+        assert (line["reason"], line["jobs"], line["level"]) == (
+            "unreachable",
+            1,
+            "warning",
+        )
+
+
+async def test_a_wrong_key_is_told_without_the_secret(tmp_path):
+    async with simulate(
+        SimulatorOptions(jobs=5, credentials={ACCESS_KEY: "x" * 40})
+    ) as sim:
+        values = {
+            "targets": {"prod": target(sim.url, sim.job_ids)},
+            "poll": {"interval": "100ms"},
+        }
+        async with running(tmp_path, values) as daemon:
+            await daemon.started()
+            await daemon.until(lambda: daemon.events("poll.failing"))
+            line = daemon.first("poll.failing")
+            await daemon.end()
+        refused = [each.status for each in sim.requests]
+    assert (line["reason"], line["status_code"], line["error_code"]) == (
+        "rejected",
+        401,
+        "APIGW.0301",
+    )
+    assert len(refused) <= 3
+    assert SECRET_KEY not in daemon.output
+
+
+def test_demo_shows_transitions_and_ends_at_once():
+    with subprocess.Popen(
+        [sys.executable, "-m", "watcher", "demo", "--server.listen=127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    ) as process:
+        for line in process.stdout:
+            if '"task.transition"' in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, greeting = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "/metrics" in greeting
+    assert "Traceback" not in greeting
+
+
+def test_simulate_prints_its_ids_and_answers():
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "watcher",
+            "simulate",
+            "--listen",
+            "127.0.0.1:0",
+            "--jobs",
+            "3",
+            "--seed",
+            "7",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    ) as process:
+        ids = [process.stdout.readline().strip() for _ in range(3)]
+        greeting = process.stderr.readline()
+        process.terminate()
+    assert len(set(ids)) == 3
+    assert greeting.startswith("simulating 3 jobs at http://127.0.0.1:")

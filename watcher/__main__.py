@@ -1,0 +1,8 @@
+"""`python -m watcher` does what the `watcher` command does."""
+
+import sys
+
+from watcher.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

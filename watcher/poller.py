@@ -1,0 +1,379 @@
+"""The loop: the only place that sleeps, reads a clock, draws jitter or holds the board.
+
+One turn: release what is due, take in what was answered, commit, publish. What was
+not committed is not announced.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from watcher.core.errors import ApiError, Reason, StoreError
+from watcher.core.model import JobKey, JobRecord, Notice, PollFailed, Snapshot, Step
+from watcher.core.outages import Outages
+from watcher.core.schedule import Cadence, DueQueue, Gate, Pace, next_delay, retry_after
+from watcher.core.tracker import advance
+from watcher.ports import JobApi, Store, Telemetry
+
+TICK = 0.1
+"""Seconds; polls that fall due within one are released together."""
+LONGEST_TURN = 1.0
+"""Seconds; the loop turns at least this often, due or not."""
+REAL_OUTAGE = 3
+"""Failed pauses running, after whose end the jobs that failed are asked afresh."""
+MOST_PENDING = 10_000
+"""Jobs with uncommitted transitions; above it nothing is asked until these are."""
+SAVE_EVERY = 5.0
+"""Seconds; a look that changed nothing is saved with the next commit or after this."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Lane:
+    """One target: its door, what is due on it, and how fast it may be asked."""
+
+    name: str
+    api: JobApi
+    pace: Pace
+    max_in_flight: int
+    outages: Outages
+    queue: DueQueue = field(default_factory=DueQueue)
+    gate: Gate = field(default_factory=Gate)
+    in_flight: int = 0
+    unattempted: set[JobKey] = field(default_factory=set)
+
+    @classmethod
+    def open(
+        cls, name: str, api: JobApi, requests_per_second: float, max_in_flight: int
+    ) -> Lane:
+        """Make the lane of a target that was not asked yet."""
+        return cls(name, api, Pace(requests_per_second), max_in_flight, Outages(name))
+
+    def next_send(self, now: float) -> float | None:
+        """Return when the next request may go out; None: not before an answer."""
+        due = self.queue.next_due()
+        if due is None or self.in_flight >= self.max_in_flight:
+            return None
+        if self.gate.failures and self.in_flight:
+            return None
+        return max(due, self.gate.opens_at, self.pace.ready_at(), now)
+
+    def release(self, now: float) -> Iterator[tuple[JobKey, float]]:
+        """Yield the jobs to ask now, each with its deadline, earliest first."""
+        while (
+            self.in_flight < self.max_in_flight
+            and self.gate.admits(now, self.in_flight)
+            and self.pace.ready_at() <= now
+            and (due := self.queue.pop_due(now))
+        ):
+            self.pace.take(now)
+            self.in_flight += 1
+            yield due
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    lane: Lane
+    key: JobKey
+    event: Snapshot | PollFailed
+    due: float
+    sent_at: float
+    answered_at: float
+
+
+def _nothing() -> None:
+    return None
+
+
+class Poller:
+    """Watches jobs until they finish.
+
+    Attributes:
+        turned_at: Monotonic time of the loop's last turn; liveness is its age.
+    """
+
+    def __init__(
+        self,
+        lanes: Mapping[str, Lane],
+        store: Store,
+        telemetry: Telemetry,
+        cadence: Cadence,
+        *,
+        wall: Callable[[], float],
+        chance: Callable[[], float],
+        announce: Callable[[], None] = _nothing,
+    ) -> None:
+        """Make a poller that watches nothing yet.
+
+        Args:
+            lanes: By target name.
+            store: Where records and transitions are committed.
+            telemetry: Told of polls and of published steps.
+            cadence: How often one job is asked.
+            wall: Wall clock, Unix seconds.
+            chance: Draws a number in [0, 1).
+            announce: Called after each commit that wrote transitions.
+        """
+        self._lanes = lanes
+        self._store = store
+        self._telemetry = telemetry
+        self._cadence = cadence
+        self._wall = wall
+        self._chance = chance
+        self._announce = announce
+        self._records: dict[JobKey, JobRecord] = {}
+        self._retired: set[JobKey] = set()
+        self._pending: dict[JobKey, Step] = {}
+        self._unsaved: dict[JobKey, Step] = {}
+        self._outcomes: list[_Outcome] = []
+        self._woken = anyio.Event()
+        self._settled_at = self._saved_at = -math.inf
+        self._store_failures = 0
+        self.turned_at = 0.0
+
+    @property
+    def records(self) -> Mapping[JobKey, JobRecord]:
+        """Every watched job, committed state only."""
+        return MappingProxyType(self._records)
+
+    @property
+    def watched(self) -> frozenset[JobKey]:
+        """Every job that `watch` was told of, those no longer shown included."""
+        return frozenset(self._retired).union(self._records)
+
+    @property
+    def attempted(self) -> bool:
+        """Whether every job was asked once or is held back by its target's state."""
+        return all(
+            not lane.unattempted or lane.gate.failures for lane in self._lanes.values()
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether there are jobs and all of them are finished."""
+        records = self._records.values()
+        return bool(records) and all(record.phase.finished for record in records)
+
+    async def watch(self, keys: Collection[JobKey]) -> None:
+        """Begin to watch jobs, each first asked within one interval from now."""
+        watched = self.watched
+        fresh = [key for key in keys if key not in watched]
+        known = await self._store.claim(fresh)
+        now = anyio.current_time()
+        for place, key in enumerate(fresh):
+            lane = self._lanes[key.target]
+            record = known.get(key) or JobRecord(key, lane.api.project_id)
+            self._records[key] = record
+            if not record.phase.finished:
+                lane.unattempted.add(key)
+                lane.queue.put(key, now + self._cadence.interval * place / len(fresh))
+        self._telemetry.published([Step(self._records[key]) for key in fresh])
+        self._woken.set()
+
+    async def unwatch(self, keys: Collection[JobKey]) -> None:
+        """Stop watching jobs and forget what is known of them."""
+        for key in keys:
+            lane = self._lanes[key.target]
+            lane.queue.discard(key)
+            lane.unattempted.discard(key)
+            lane.outages.forget(key)
+            self._records.pop(key, None)
+            self._retired.discard(key)
+            self._pending.pop(key, None)
+            self._unsaved.pop(key, None)
+        self._telemetry.forgotten(keys)
+        await self._store.release(keys)
+
+    def retire(self, before: float, served: Callable[[JobKey], bool]) -> None:
+        """Show no more the jobs that finished long enough ago and were seen to.
+
+        What the store knows of them stays, so that no restart takes them for new.
+
+        Args:
+            before: Unix seconds; jobs that finished later stay.
+            served: Whether somebody was shown a job's final state.
+        """
+        done = [
+            key
+            for key, record in self._records.items()
+            if record.finished_at is not None
+            and record.finished_at <= before
+            and key not in self._pending
+            and served(key)
+        ]
+        for key in done:
+            del self._records[key]
+        self._retired.update(done)
+        self._telemetry.forgotten(done)
+
+    async def run(
+        self, *, until: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
+        """Turn until cancelled, or until `until` returns; then commit what is known."""
+        async with anyio.create_task_group() as tasks:
+            if until is not None:
+                tasks.start_soon(self._end_after, until, tasks.cancel_scope)
+            while True:
+                await self._turn(tasks)
+        with anyio.CancelScope(shield=True):
+            self._take_in_all()
+            await self._save()
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._pending) < MOST_PENDING
+
+    async def _end_after(
+        self, until: Callable[[], Awaitable[object]], scope: anyio.CancelScope
+    ) -> None:
+        await until()
+        scope.cancel()
+
+    async def _turn(self, tasks: TaskGroup) -> None:
+        now = self.turned_at = anyio.current_time()
+        if self._has_room:
+            for lane in self._lanes.values():
+                for key, due in lane.release(now):
+                    tasks.start_soon(self._poll, lane, key, due)
+        if now >= self._settled_at + TICK:
+            self._settled_at = now
+            await self._settle()
+        await self._wait()
+
+    async def _wait(self) -> None:
+        now = anyio.current_time()
+        turns = [self._settled_at + TICK if self._outcomes else None]
+        if self._has_room:
+            turns += [lane.next_send(now) for lane in self._lanes.values()]
+        turn = min((at for at in turns if at is not None), default=math.inf)
+        with anyio.move_on_after(min(turn - now, LONGEST_TURN)):
+            await self._woken.wait()
+        self._woken = anyio.Event()
+
+    async def _poll(self, lane: Lane, key: JobKey, due: float) -> None:
+        sent_at = anyio.current_time()
+        event: Snapshot | PollFailed
+        try:
+            event = await lane.api.fetch(key.job_id)
+        except ApiError as exc:
+            event = PollFailed(
+                reason=exc.reason,
+                status_code=exc.status_code,
+                error_code=exc.error_code,
+                error_msg=exc.message,
+                request_id=exc.request_id,
+                retry_after=exc.retry_after,
+            )
+        finally:
+            lane.in_flight -= 1
+        self._work_gate(lane, event, sent_at)
+        if not self._outcomes:
+            self._woken.set()
+        now = anyio.current_time()
+        self._outcomes.append(_Outcome(lane, key, event, due, sent_at, now))
+
+    async def _settle(self) -> None:
+        self._take_in_all()
+        if self._pending or self._settled_at >= self._saved_at + SAVE_EVERY:
+            await self._save()
+
+    def _take_in_all(self) -> None:
+        outcomes, self._outcomes = self._outcomes, []
+        for outcome in outcomes:
+            if outcome.key in self._records:
+                self._take_in(outcome)
+
+    def _take_in(self, outcome: _Outcome) -> None:
+        lane, key, event = outcome.lane, outcome.key, outcome.event
+        lane.unattempted.discard(key)
+        failure = event if isinstance(event, PollFailed) else None
+        self._telemetry.polled(
+            lane.name,
+            seconds=outcome.answered_at - outcome.sent_at,
+            lag=outcome.sent_at - outcome.due,
+            failure=failure.reason if failure else None,
+        )
+        pending = self._pending.get(key)
+        record = pending.record if pending else self._records[key]
+        step = advance(record, event, self._wall(), skew=lane.api.clock_skew)
+        if pending:
+            self._pending[key] = pending.followed_by(step)
+        elif step.transitions:
+            self._pending[key] = step
+        else:
+            self._unsaved[key] = step
+            self._publish([step])
+        if failure is None:
+            _tell(lane.outages.succeeded(key))
+        else:
+            _tell(lane.outages.failed(key, failure, len(lane.queue) + 1))
+        self._reschedule(outcome, step.record)
+
+    def _reschedule(self, outcome: _Outcome, record: JobRecord) -> None:
+        delay = next_delay(record, self._cadence, self._chance())
+        if delay is None:
+            outcome.lane.outages.forget(outcome.key)
+        else:
+            due = (outcome.sent_at + delay) // TICK * TICK
+            outcome.lane.queue.put(outcome.key, due)
+
+    def _work_gate(
+        self, lane: Lane, event: Snapshot | PollFailed, sent_at: float
+    ) -> None:
+        now, before = anyio.current_time(), lane.gate
+        if isinstance(event, Snapshot) or not event.reason.concerns_target:
+            lane.gate = before.succeeded(sent_at)
+            if before.failures >= REAL_OUTAGE and not lane.gate.failures:
+                self._ask_afresh(lane, now)
+            return
+        lane.gate = before.failed(
+            sent_at, now, self._cadence.ceiling, self._chance(), retry_after(event)
+        )
+        counted = lane.gate.failures > before.failures
+        if counted and event.reason is Reason.THROTTLED:
+            lane.pace.slow_down(now)
+
+    def _ask_afresh(self, lane: Lane, now: float) -> None:
+        for key in lane.outages.of_target():
+            due = now + self._cadence.interval * self._chance()
+            lane.queue.put(key, min(due, lane.queue.due_at(key) or due))
+
+    async def _save(self) -> None:
+        steps = list({**self._unsaved, **self._pending}.values())
+        if not steps:
+            return
+        try:
+            events = await self._store.commit(steps)
+        except StoreError as exc:
+            self._store_failures += 1
+            if self._store_failures == 1:
+                log.error("store.failing", error=str(exc), pending=len(steps))
+            return
+        if self._store_failures:
+            log.info("store.recovered", failures=self._store_failures)
+        self._store_failures = 0
+        self._saved_at = self._settled_at
+        self._publish(list(self._pending.values()))
+        self._pending.clear()
+        self._unsaved.clear()
+        if events:
+            self._announce()
+
+    def _publish(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self._records[step.record.key] = step.record
+            _tell(step.notices)
+        self._telemetry.published(steps)
+
+
+def _tell(notices: Collection[Notice]) -> None:
+    for notice in notices:
+        getattr(log, notice.level)(notice.event, **notice.fields)
