@@ -39,13 +39,13 @@ from watcher.client.transport import open_session
 from watcher.core.errors import Rejected, SettingsError, WatcherError
 from watcher.core.model import Phase
 from watcher.core.schedule import Cadence
-from watcher.delivery import Courier
+from watcher.delivery import Courier, prune_regularly
 from watcher.logs import LineWriter, configure_logging
 from watcher.pages.health import LivenessPage, ReadinessPage
 from watcher.pages.landing import LandingPage
 from watcher.pages.metrics import MetricsPage
 from watcher.poller import Lane, Poller
-from watcher.ports import JobSource, Page
+from watcher.ports import JobSource, Page, Store
 from watcher.server import serve
 from watcher.settings import Settings, Target, check_job_id
 from watcher.sinks.log import LogSink
@@ -157,7 +157,7 @@ async def run(
             targets=list(settings.targets),
             listen=url,
         )
-        await _watch(poller, watching, courier)
+        await _watch(poller, watching, courier, store)
         return watching.exit_code
 
 
@@ -173,12 +173,15 @@ async def _serve(pages: Sequence[Page], settings: Settings) -> AsyncIterator[str
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def _watch(poller: Poller, watching: Watching, courier: Courier) -> None:
+async def _watch(
+    poller: Poller, watching: Watching, courier: Courier, store: Store
+) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
         async with anyio.create_task_group() as helpers:
             helpers.start_soon(watching.run)
             helpers.start_soon(_stop_on_signal, watching.stop)
+            helpers.start_soon(partial(prune_regularly, store, [courier], now=wall))
             await poller.run(until=watching.stop.wait)
             helpers.cancel_scope.cancel()
         log.info("watcher.stopping")

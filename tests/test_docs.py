@@ -1,0 +1,67 @@
+"""The reference pages name exactly what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.whole.test_main_job import FIELDS
+from watcher.pages.metrics import MetricsPage
+from watcher.ports import Request
+from watcher.settings import paths
+
+DOCS = Path("docs/reference")
+
+
+def rows(page):
+    """First cells of all table rows, backticks removed."""
+    text = (DOCS / page).read_text()
+    cells = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_settings():
+    documented = [name for name in rows("settings.md") if "." in name]
+    assert documented == [path for path, _ in paths()]
+
+
+async def test_metrics():
+    response = await MetricsPage(["prod"]).respond(Request("/metrics"))
+    text = b"".join([chunk async for chunk in response.body]).decode()
+    families = {name for name, _ in re.findall(r"^# TYPE (\w+) (\w+)", text, re.M)}
+    own = {name for name in families if name.startswith(("devserver_", "watcher_"))}
+    created = {name for name in own if name.endswith("_created")}
+    assert set(rows("metrics.md")) == own - created
+
+
+def test_log_events():
+    text = (DOCS / "log-events.md").read_text()
+    told = set(
+        re.findall(r"^\| `([a-z_.]+)`(?:, `([a-z_.]+)`)? \|", text, re.MULTILINE)
+    )
+    documented = {name for pair in told for name in pair if "." in name}
+    sources = "".join(path.read_text() for path in Path("watcher").rglob("*.py"))
+    said = set(
+        re.findall(
+            r'"((?:watcher|job|jobs|task|poll|store|sink|credentials|journal)\.[a-z_]+)"',
+            sources,
+        )
+    )
+    assert documented == said
+
+
+@pytest.mark.parametrize("event", FIELDS)
+def test_fields_of_log_events(event):
+    text = (DOCS / "log-events.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith(f"| `{event}`"))
+    if "as `job" not in row:
+        assert re.findall(r"`([a-z_]+)`", row.split("|")[3]) == FIELDS[event]
+
+
+@pytest.mark.parametrize(
+    "page", [*Path().glob("*.md"), *Path("docs").rglob("*.md")], ids=str
+)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), link
