@@ -28,7 +28,9 @@ def test_settings():
 async def test_metrics():
     response = await MetricsPage(["prod"]).respond(Request("/metrics"))
     text = b"".join([chunk async for chunk in response.body]).decode()
-    families = {name for name, _ in re.findall(r"^# TYPE (\w+) (\w+)", text, re.M)}
+    families = {
+        name for name, _ in re.findall(r"^# TYPE (\w+) (\w+)", text, re.MULTILINE)
+    }
     own = {name for name in families if name.startswith(("devserver_", "watcher_"))}
     created = {name for name in own if name.endswith("_created")}
     assert set(rows("metrics.md")) == own - created
