@@ -13,9 +13,12 @@ from watcher.core.errors import (
     Throttled,
     Unreachable,
 )
+from watcher.core.listing import Listing, Mode
 from watcher.core.model import JobKey, JobRecord, Phase
-from watcher.core.schedule import Cadence
-from watcher.poller import MOST_PENDING, SAVE_EVERY, Lane, Poller
+from watcher.core.outages import Outages
+from watcher.core.schedule import Cadence, Pace
+from watcher.lane import Lane
+from watcher.poller import MOST_PENDING, SAVE_EVERY, Poller
 
 pytestmark = [pytest.mark.looptime]
 
@@ -30,6 +33,9 @@ class Rig:
         in_flight=1000,
         interval=10.0,
         backoff_max=300.0,
+        mode=Mode.DETAIL,
+        task_interval=30.0,
+        discover=None,
         chance=0.0,
         apis=None,
         **doors,
@@ -40,14 +46,27 @@ class Rig:
         self.telemetry = FakeTelemetry()
         self.announced = []
         self.lanes = {
-            name: Lane.open(name, api, rate, in_flight)
+            name: Lane(
+                name,
+                api,
+                Pace(rate),
+                Cadence(interval, backoff_max),
+                task_interval,
+                Listing(
+                    mode,
+                    interval=interval,
+                    task_interval=task_interval,
+                    discover=discover,
+                ),
+                in_flight,
+                Outages(name),
+            )
             for name, api in self.apis.items()
         }
         self.poller = Poller(
             self.lanes,
             self.store,
             self.telemetry,
-            Cadence(interval, backoff_max),
             wall=lambda: START + anyio.current_time(),
             chance=lambda: chance,
             announce=lambda: self.announced.append(len(self.store.journal)),

@@ -7,13 +7,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,37 +17,24 @@ import anyio
 import structlog
 
 from watcher import __version__
-from watcher import settings as settings_of
-from watcher.client.api import ApiTarget, DevServerApi
-from watcher.client.breaker import Breakers
-from watcher.client.clock import ServerClock
-from watcher.client.credentials.base import Credentials
-from watcher.client.credentials.static import (
-    EnvironmentCredentials,
-    NoCredentials,
-    StaticCredentials,
-)
-from watcher.client.line import Line
-from watcher.client.signing import Key
 from watcher.client.transport import open_session
-from watcher.core.errors import Rejected, SettingsError, WatcherError
-from watcher.core.model import Phase
-from watcher.core.schedule import Cadence
+from watcher.core.errors import SettingsError, WatcherError
 from watcher.delivery import Courier, prune_regularly
 from watcher.logs import LineWriter, configure_logging
 from watcher.pages.health import LivenessPage, ReadinessPage
 from watcher.pages.landing import LandingPage
 from watcher.pages.metrics import MetricsPage
-from watcher.poller import Lane, Poller
-from watcher.ports import JobSource, Page, Store
+from watcher.poller import Poller
+from watcher.ports import Page, Sink, Store
+from watcher.reload import Reload
 from watcher.server import serve
-from watcher.settings import Settings, Target, check_job_id
+from watcher.settings import Origin, Settings
 from watcher.sinks.log import LogSink
-from watcher.sources import Configured, JobFiles
+from watcher.sinks.webhook import WebhookSink
 from watcher.store import open_store
+from watcher.targets import Targets
+from watcher.watching import Watching
 
-LOOK_EVERY = 2.0
-"""Seconds between two looks at the sources of jobs."""
 INTERNAL_ERROR = 70
 
 wall = time.time  # noqa: TID251 - handed out from here
@@ -71,11 +52,11 @@ class Started:
     url: str
 
 
+Run = Callable[[LineWriter], Awaitable[int]]
+
+
 def _ignore(_: Started) -> None:
     return None
-
-
-Run = Callable[[Settings, LineWriter], Awaitable[int]]
 
 
 def main(settings: Settings, run: Run) -> int:
@@ -89,7 +70,7 @@ def main(settings: Settings, run: Run) -> int:
         settings.log.level, settings.log.format, sys.stdout, wall
     )
     try:
-        return anyio.run(run, settings, writer)
+        return anyio.run(run, writer)
     except (WatcherError, KeyboardInterrupt):
         raise
     except BaseException:
@@ -100,11 +81,15 @@ def main(settings: Settings, run: Run) -> int:
 
 
 async def run(
-    settings: Settings, writer: LineWriter, started: Callable[[Started], None] = _ignore
+    origin: Origin,
+    settings: Settings,
+    writer: LineWriter,
+    started: Callable[[Started], None] = _ignore,
 ) -> int:
     """Watch until a signal comes, or until all is done where that is wished.
 
     Args:
+        origin: Where the settings come from, to read them again.
         settings: What to watch and how.
         writer: Where the log sink writes.
         started: Called once the pages are served.
@@ -114,41 +99,34 @@ async def run(
         succeed, else 0.
 
     Raises:
-        SettingsError: The address of the pages cannot be had.
+        SettingsError: A target, or the address of the pages, cannot be had.
         StoreError: The store cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(
-            open_store(
-                settings.store.url,
-                folder=_state_folder(),
-                now=wall,
-                sinks=[LogSink.name],
-            )
-        )
-        metrics = MetricsPage(
-            settings.targets,
-            tasks=settings.metrics.tasks,
-            max_task_series=settings.metrics.max_task_series,
-        )
-        courier = Courier(LogSink(writer.send), store, jitter=random.random)
-        lanes = await stack.enter_async_context(_open_lanes(settings, metrics))
+        sinks = await _open_sinks(stack, settings, writer)
+        store = await stack.enter_async_context(_open_store(settings, sinks))
+        metrics = MetricsPage()
+        couriers = [Courier(sink, store, jitter=random.random) for sink in sinks]
+        session = await stack.enter_async_context(open_session())
+        reload = Reload(origin, settings, Targets(session, wall), metrics, wall)
         poller = Poller(
-            lanes,
+            reload.lanes,
             store,
             metrics,
-            Cadence(settings.poll.interval, settings.poll.backoff_max),
             wall=wall,
             chance=random.random,
-            announce=courier.wake,
+            announce=partial(_wake, couriers),
         )
-        watching = Watching(poller, _sources(settings), metrics, settings)
-        pages = (
-            LandingPage(lambda: poller.records),
-            metrics,
-            LivenessPage(lambda: poller.turned_at, anyio.current_time),
-            ReadinessPage(lambda: watching.looked and poller.attempted),
+        watching = Watching(
+            poller,
+            reload.lanes,
+            store,
+            settings.finished,
+            served=metrics.served,
+            wall=wall,
         )
+        watching.sources = reload.sources()
+        pages = _pages(poller, watching, metrics)
         url = await stack.enter_async_context(_serve(pages, settings))
         started(Started(url))
         log.info(
@@ -157,8 +135,86 @@ async def run(
             targets=list(settings.targets),
             listen=url,
         )
-        await _watch(poller, watching, courier, store)
+        await _watch(poller, watching, reload, couriers, store)
         return watching.exit_code
+
+
+async def _watch(
+    poller: Poller,
+    watching: Watching,
+    reload: Reload,
+    couriers: Sequence[Courier],
+    store: Store,
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        for courier in couriers:
+            tasks.start_soon(courier.run)
+        async with anyio.create_task_group() as helpers:
+            helpers.start_soon(watching.run)
+            helpers.start_soon(reload.run, watching)
+            helpers.start_soon(_heed_signals, watching, reload)
+            helpers.start_soon(partial(prune_regularly, store, couriers, now=wall))
+            await poller.run(until=watching.stop.wait)
+            helpers.cancel_scope.cancel()
+        log.info("watcher.stopping")
+        for courier in couriers:
+            courier.stop()
+    log.info("watcher.stopped")
+
+
+async def _heed_signals(watching: Watching, reload: Reload) -> None:
+    with anyio.open_signal_receiver(
+        signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    ) as signals:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                await reload.attempt(watching)
+            else:
+                watching.stop.set()
+
+
+def _wake(couriers: Sequence[Courier]) -> None:
+    for courier in couriers:
+        courier.wake()
+
+
+async def _open_sinks(
+    stack: AsyncExitStack, settings: Settings, writer: LineWriter
+) -> list[Sink]:
+    sinks: list[Sink] = [LogSink(writer.send)]
+    for given in settings.sinks:
+        sink = WebhookSink(
+            given.name,
+            given.url.get_secret_value(),
+            now=wall,
+            secret=given.secret,
+            events=given.events,
+            phases=given.phases,
+            timeout=given.timeout,
+        )
+        sinks.append(await stack.enter_async_context(sink))
+    return sinks
+
+
+@asynccontextmanager
+async def _open_store(
+    settings: Settings, sinks: Sequence[Sink]
+) -> AsyncIterator[Store]:
+    folder = Path(os.environ.get("STATE_DIRECTORY", "."))
+    names = [sink.name for sink in sinks]
+    async with open_store(
+        settings.store.url, folder=folder, now=wall, sinks=names
+    ) as store:
+        yield store
+
+
+def _pages(poller: Poller, watching: Watching, metrics: MetricsPage) -> list[Page]:
+    return [
+        LandingPage(lambda: poller.records),
+        metrics,
+        LivenessPage(lambda: poller.turned_at, anyio.current_time),
+        ReadinessPage(lambda: watching.looked and poller.attempted),
+    ]
 
 
 @asynccontextmanager
@@ -171,151 +227,3 @@ async def _serve(pages: Sequence[Page], settings: Settings) -> AsyncIterator[str
             finding = f"cannot listen on {settings.server.listen}: {exc.strerror}"
             raise SettingsError([f"server.listen: {finding}"]) from None
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-async def _watch(
-    poller: Poller, watching: Watching, courier: Courier, store: Store
-) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(courier.run)
-        async with anyio.create_task_group() as helpers:
-            helpers.start_soon(watching.run)
-            helpers.start_soon(_stop_on_signal, watching.stop)
-            helpers.start_soon(partial(prune_regularly, store, [courier], now=wall))
-            await poller.run(until=watching.stop.wait)
-            helpers.cancel_scope.cancel()
-        log.info("watcher.stopping")
-        courier.stop()
-    log.info("watcher.stopped")
-
-
-async def _stop_on_signal(stop: anyio.Event) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            stop.set()
-
-
-def _state_folder() -> Path:
-    return Path(os.environ.get("STATE_DIRECTORY", "."))
-
-
-class Watching:
-    """Keeps the poller's jobs the same as what the sources say.
-
-    Attributes:
-        looked: Whether the sources were read once.
-        stop: Set when the daemon is to end.
-    """
-
-    def __init__(
-        self,
-        poller: Poller,
-        sources: Collection[JobSource],
-        metrics: MetricsPage,
-        settings: Settings,
-    ) -> None:
-        self.looked = False
-        self.stop = anyio.Event()
-        self._poller = poller
-        self._sources = sources
-        self._metrics = metrics
-        self._finished = settings.finished
-        self._problems: frozenset[str] = frozenset()
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 where a job of a daemon that ends when done did not succeed."""
-        phases = {record.phase for record in self._poller.records.values()}
-        return int(self._finished.exit_when_done and not phases <= {Phase.SUCCEEDED})
-
-    async def run(self) -> None:
-        """Look at the sources every few seconds."""
-        while True:
-            await self._look()
-            self.looked = True
-            self._poller.retire(wall() - self._finished.retention, self._metrics.served)
-            if self._finished.exit_when_done and self._poller.done:
-                self.stop.set()
-            await anyio.sleep(LOOK_EVERY)
-
-    async def _look(self) -> None:
-        readings = [await source.read() for source in self._sources]
-        wanted = frozenset().union(*(reading.keys for reading in readings))
-        problems = frozenset().union(*(reading.problems for reading in readings))
-        for problem in sorted(problems - self._problems):
-            log.warning("jobs.unreadable", problem=problem)
-        self._problems = problems
-        gone = self._poller.watched - wanted
-        new = sorted(wanted - self._poller.watched)
-        if gone:
-            await self._poller.unwatch(gone)
-        if new:
-            await self._poller.watch(new)
-        if self.looked and (gone or new):
-            log.info("jobs.changed", added=len(new), removed=len(gone))
-
-
-@asynccontextmanager
-async def _open_lanes(
-    settings: Settings, metrics: MetricsPage
-) -> AsyncIterator[dict[str, Lane]]:
-    poll = settings.poll
-    async with open_session(poll.max_in_flight) as session:
-        line = Line(session, ServerClock(wall), Breakers(_tell_breaker))
-        apis = {
-            name: DevServerApi(
-                line,
-                _api_target(target, poll.timeout),
-                _credentials(target),
-                partial(metrics.requested, name),
-            )
-            for name, target in settings.targets.items()
-        }
-        metrics.show_apis(apis)
-        yield {
-            name: Lane.open(name, api, poll.requests_per_second, poll.max_in_flight)
-            for name, api in apis.items()
-        }
-
-
-def _api_target(target: Target, timeout: float) -> ApiTarget:
-    return ApiTarget(
-        endpoint=target.url,
-        project_id=target.project_id,
-        region=target.region,
-        timeout=timeout,
-        ca_file=target.ca_file,
-    )
-
-
-def _credentials(target: Target) -> Credentials:
-    match target.credentials:
-        case settings_of.NoCredentials():
-            return NoCredentials()
-        case settings_of.StaticCredentials() as given:
-            return StaticCredentials(
-                Key(given.access_key, given.secret_key, given.security_token)
-            )
-        case _:
-            return EnvironmentCredentials()
-
-
-def _tell_breaker(account: str, refusal: Rejected | None) -> None:
-    if refusal is None:
-        log.info("credentials.accepted", access_key=account)
-    else:
-        log.error(
-            "credentials.locked",
-            access_key=account,
-            refusal=refusal.refusal,
-            error_msg=refusal.message,
-        )
-
-
-def _sources(settings: Settings) -> list[JobSource]:
-    sources: list[JobSource] = []
-    for name, target in settings.targets.items():
-        sources.append(Configured(name, target.jobs))
-        if target.job_files:
-            sources.append(JobFiles(name, target.job_files, check_job_id))
-    return sources

@@ -7,6 +7,7 @@ import http.client
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -14,13 +15,12 @@ import anyio
 from watcher import __version__
 from watcher.core.errors import SettingsError, StoreError
 from watcher.settings import (
+    Origin,
     Settings,
     as_yaml,
     config_file,
     listen_address,
-    load,
     paths,
-    read_file,
 )
 
 HEALTH_TIMEOUT = 3.0
@@ -147,18 +147,20 @@ def _flags(
     return flags
 
 
-def _settings(args: argparse.Namespace, flags: Flags) -> Settings:
-    return load(read_file(config_file(args.config)), flags)
+def _origin(args: argparse.Namespace, flags: Flags) -> Origin:
+    return Origin(config_file(args.config), flags)
 
 
 def _run(args: argparse.Namespace, flags: Flags) -> int:
     from watcher import app  # noqa: PLC0415 - `check` and `healthcheck` do without
 
-    return app.main(_settings(args, flags), app.run)
+    origin = _origin(args, flags)
+    settings = origin.load()
+    return app.main(settings, partial(app.run, origin, settings))
 
 
 def _check(args: argparse.Namespace, flags: Flags) -> int:
-    sys.stdout.write(as_yaml(_settings(args, flags)))
+    sys.stdout.write(as_yaml(_origin(args, flags).load()))
     return Exit.OK
 
 
@@ -216,7 +218,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _healthcheck(args: argparse.Namespace, flags: Flags) -> int:
-    host, port = args.address or _settings(args, flags).server.address
+    host, port = args.address or _origin(args, flags).load().server.address
     local = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     connection = http.client.HTTPConnection(local, port, timeout=HEALTH_TIMEOUT)
     try:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from watcher import app
 from watcher.logs import LineWriter
-from watcher.settings import Settings, load
+from watcher.settings import Origin
 from watcher.simulator import SimulatorOptions, simulate
 
 ACCESS_KEY = "DEMOACCESSKEY0000000"
@@ -25,18 +25,20 @@ def main(flags: Mapping[str, str]) -> int:
         SettingsError: A flag cannot be used.
     """
     secret_key = secrets.token_urlsafe(30)
-    settings = load(_values("http://127.0.0.1:1", (), secret_key), flags, environ={})
 
-    async def run(_: Settings, writer: LineWriter) -> int:
+    def origin(url: str, job_ids: tuple[str, ...], folder: str) -> Origin:
+        values = _values(url, job_ids, secret_key)
+        values["store"] = {"url": f"sqlite:///{folder}/watcher.db"}
+        return Origin(None, flags, values, environ={})
+
+    async def run(writer: LineWriter) -> int:
         options = SimulatorOptions(speed=SPEED, credentials={ACCESS_KEY: secret_key})
         with TemporaryDirectory(prefix="devserver-watcher-") as folder:
             async with simulate(options) as cloud:
-                values = _values(cloud.url, cloud.job_ids, secret_key)
-                values["store"] = {"url": f"sqlite:///{folder}/watcher.db"}
-                effective = load(values, flags, environ={})
-                return await app.run(effective, writer, _greet)
+                here = origin(cloud.url, cloud.job_ids, folder)
+                return await app.run(here, here.load(), writer, _greet)
 
-    return app.main(settings, run)
+    return app.main(origin("http://127.0.0.1:1", (), "nowhere").load(), run)
 
 
 def _values(

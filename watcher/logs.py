@@ -116,7 +116,8 @@ class _Relay(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(
-            record.levelno,
+            min(max(record.levelno // 10, 1), 5)
+            * 10,  # levels of one's own have no name
             record.getMessage(),
             logger=record.name,
             exc_info=record.exc_info,

@@ -7,20 +7,31 @@ not committed is not announced.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeVar
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
 from watcher.core.errors import ApiError, Reason, StoreError
-from watcher.core.model import JobKey, JobRecord, Notice, PollFailed, Snapshot, Step
-from watcher.core.outages import Outages
-from watcher.core.schedule import Cadence, DueQueue, Gate, Pace, next_delay, retry_after
+from watcher.core.listing import Mode
+from watcher.core.model import (
+    JobKey,
+    JobRecord,
+    Notice,
+    Phase,
+    PollFailed,
+    Snapshot,
+    Step,
+)
+from watcher.core.schedule import next_delay, retry_after
 from watcher.core.tracker import advance
-from watcher.ports import JobApi, Store, Telemetry
+from watcher.core.transitions import PROCESSING
+from watcher.lane import Lane
+from watcher.ports import Store, Telemetry
 
 TICK = 0.1
 """Seconds; polls that fall due within one are released together."""
@@ -35,48 +46,7 @@ SAVE_EVERY = 5.0
 
 log = structlog.get_logger()
 
-
-@dataclass(slots=True)
-class Lane:
-    """One target: its door, what is due on it, and how fast it may be asked."""
-
-    name: str
-    api: JobApi
-    pace: Pace
-    max_in_flight: int
-    outages: Outages
-    queue: DueQueue = field(default_factory=DueQueue)
-    gate: Gate = field(default_factory=Gate)
-    in_flight: int = 0
-    unattempted: set[JobKey] = field(default_factory=set)
-
-    @classmethod
-    def open(
-        cls, name: str, api: JobApi, requests_per_second: float, max_in_flight: int
-    ) -> Lane:
-        """Make the lane of a target that was not asked yet."""
-        return cls(name, api, Pace(requests_per_second), max_in_flight, Outages(name))
-
-    def next_send(self, now: float) -> float | None:
-        """Return when the next request may go out; None: not before an answer."""
-        due = self.queue.next_due()
-        if due is None or self.in_flight >= self.max_in_flight:
-            return None
-        if self.gate.failures and self.in_flight:
-            return None
-        return max(due, self.gate.opens_at, self.pace.ready_at(), now)
-
-    def release(self, now: float) -> Iterator[tuple[JobKey, float]]:
-        """Yield the jobs to ask now, each with its deadline, earliest first."""
-        while (
-            self.in_flight < self.max_in_flight
-            and self.gate.admits(now, self.in_flight)
-            and self.pace.ready_at() <= now
-            and (due := self.queue.pop_due(now))
-        ):
-            self.pace.take(now)
-            self.in_flight += 1
-            yield due
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +75,6 @@ class Poller:
         lanes: Mapping[str, Lane],
         store: Store,
         telemetry: Telemetry,
-        cadence: Cadence,
         *,
         wall: Callable[[], float],
         chance: Callable[[], float],
@@ -117,7 +86,6 @@ class Poller:
             lanes: By target name.
             store: Where records and transitions are committed.
             telemetry: Told of polls and of published steps.
-            cadence: How often one job is asked.
             wall: Wall clock, Unix seconds.
             chance: Draws a number in [0, 1).
             announce: Called after each commit that wrote transitions.
@@ -125,7 +93,6 @@ class Poller:
         self._lanes = lanes
         self._store = store
         self._telemetry = telemetry
-        self._cadence = cadence
         self._wall = wall
         self._chance = chance
         self._announce = announce
@@ -148,6 +115,11 @@ class Poller:
     def watched(self) -> frozenset[JobKey]:
         """Every job that `watch` was told of, those no longer shown included."""
         return frozenset(self._retired).union(self._records)
+
+    @property
+    def retired(self) -> frozenset[JobKey]:
+        """Finished jobs that are shown no more."""
+        return frozenset(self._retired)
 
     @property
     def attempted(self) -> bool:
@@ -174,17 +146,16 @@ class Poller:
             self._records[key] = record
             if not record.phase.finished:
                 lane.unattempted.add(key)
-                lane.queue.put(key, now + self._cadence.interval * place / len(fresh))
+                lane.running.add(key)
+                lane.queue.put(key, now + lane.cadence.interval * place / len(fresh))
         self._telemetry.published([Step(self._records[key]) for key in fresh])
         self._woken.set()
 
     async def unwatch(self, keys: Collection[JobKey]) -> None:
         """Stop watching jobs and forget what is known of them."""
         for key in keys:
-            lane = self._lanes[key.target]
-            lane.queue.discard(key)
-            lane.unattempted.discard(key)
-            lane.outages.forget(key)
+            if key.target in self._lanes:
+                self._lanes[key.target].forget(key)
             self._records.pop(key, None)
             self._retired.discard(key)
             self._pending.pop(key, None)
@@ -241,6 +212,8 @@ class Poller:
         now = self.turned_at = anyio.current_time()
         if self._has_room:
             for lane in self._lanes.values():
+                if lane.release_page(now):
+                    tasks.start_soon(self._list, lane)
                 for key, due in lane.release(now):
                     tasks.start_soon(self._poll, lane, key, due)
         if now >= self._settled_at + TICK:
@@ -260,25 +233,53 @@ class Poller:
 
     async def _poll(self, lane: Lane, key: JobKey, due: float) -> None:
         sent_at = anyio.current_time()
-        event: Snapshot | PollFailed
-        try:
-            event = await lane.api.fetch(key.job_id)
-        except ApiError as exc:
-            event = PollFailed(
-                reason=exc.reason,
-                status_code=exc.status_code,
-                error_code=exc.error_code,
-                error_msg=exc.message,
-                request_id=exc.request_id,
-                retry_after=exc.retry_after,
-            )
-        finally:
-            lane.in_flight -= 1
+        event = await _asked(lane, lane.api.fetch(key.job_id))
         self._work_gate(lane, event, sent_at)
         if not self._outcomes:
             self._woken.set()
         now = anyio.current_time()
         self._outcomes.append(_Outcome(lane, key, event, due, sent_at, now))
+
+    async def _list(self, lane: Lane) -> None:
+        sent_at, listing = anyio.current_time(), lane.listing
+        limit, offset = listing.page
+        page = await _asked(lane, lane.api.list_jobs(listing.filters, limit, offset))
+        lane.listing_in_flight = False
+        now, was_active = anyio.current_time(), listing.active
+        if listing is not lane.listing:
+            return
+        if not isinstance(page, PollFailed):
+            running = {key.job_id: self._records[key].job for key in lane.running}
+            for job_id in listing.take(page, running, now):
+                self._ask_by(lane, JobKey(lane.name, job_id), now)
+            self._ask_reappeared(lane, now)
+        elif page.reason in {Reason.THROTTLED, Reason.UNREACHABLE}:
+            self._work_gate(lane, page, sent_at)
+            listing.postponed(lane.gate.opens_at)
+        else:
+            listing.failed(f"{page.reason}: {page.error_msg}", now)
+        if listing.active != was_active:
+            self._change_mode(lane, now)
+        self._woken.set()
+
+    def _ask_reappeared(self, lane: Lane, now: float) -> None:
+        for job_id, row in lane.listing.found.items():
+            record = self._records.get(key := JobKey(lane.name, job_id))
+            if record and record.phase is Phase.GONE and row.status == PROCESSING:
+                lane.running.add(key)
+                lane.queue.put(key, now)
+
+    def _ask_by(self, lane: Lane, key: JobKey, at: float) -> None:
+        due = lane.queue.due_at(key)
+        if due is not None and due > at:
+            lane.queue.put(key, at)
+
+    def _change_mode(self, lane: Lane, now: float) -> None:
+        mode = Mode.LIST if lane.listing.active else Mode.DETAIL
+        log.info("poll.mode", target=lane.name, mode=mode, reason=lane.listing.reason)
+        if not lane.listing.active:
+            for key in lane.running:
+                self._ask_by(lane, key, now + lane.cadence.interval * self._chance())
 
     async def _settle(self) -> None:
         self._take_in_all()
@@ -318,12 +319,13 @@ class Poller:
         self._reschedule(outcome, step.record)
 
     def _reschedule(self, outcome: _Outcome, record: JobRecord) -> None:
-        delay = next_delay(record, self._cadence, self._chance())
+        lane, key = outcome.lane, outcome.key
+        delay = next_delay(record, lane.present_cadence, self._chance())
         if delay is None:
-            outcome.lane.outages.forget(outcome.key)
+            lane.forget(key)
         else:
-            due = (outcome.sent_at + delay) // TICK * TICK
-            outcome.lane.queue.put(outcome.key, due)
+            lane.running.add(key)
+            lane.queue.put(key, (outcome.sent_at + delay) // TICK * TICK)
 
     def _work_gate(
         self, lane: Lane, event: Snapshot | PollFailed, sent_at: float
@@ -335,7 +337,7 @@ class Poller:
                 self._ask_afresh(lane, now)
             return
         lane.gate = before.failed(
-            sent_at, now, self._cadence.ceiling, self._chance(), retry_after(event)
+            sent_at, now, lane.cadence.ceiling, self._chance(), retry_after(event)
         )
         counted = lane.gate.failures > before.failures
         if counted and event.reason is Reason.THROTTLED:
@@ -343,8 +345,7 @@ class Poller:
 
     def _ask_afresh(self, lane: Lane, now: float) -> None:
         for key in lane.outages.of_target():
-            due = now + self._cadence.interval * self._chance()
-            lane.queue.put(key, min(due, lane.queue.due_at(key) or due))
+            self._ask_by(lane, key, now + lane.cadence.interval * self._chance())
 
     async def _save(self) -> None:
         steps = list({**self._unsaved, **self._pending}.values())
@@ -372,6 +373,22 @@ class Poller:
             self._records[step.record.key] = step.record
             _tell(step.notices)
         self._telemetry.published(steps)
+
+
+async def _asked(lane: Lane, answer: Awaitable[_Answer]) -> _Answer | PollFailed:
+    try:
+        return await answer
+    except ApiError as exc:
+        return PollFailed(
+            reason=exc.reason,
+            status_code=exc.status_code,
+            error_code=exc.error_code,
+            error_msg=exc.message,
+            request_id=exc.request_id,
+            retry_after=exc.retry_after,
+        )
+    finally:
+        lane.in_flight -= 1
 
 
 def _tell(notices: Collection[Notice]) -> None:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from watcher.core.errors import Reason, SinkError
-from watcher.core.model import JobKey, JobRecord, JournalEvent, Snapshot, Step
+from watcher.core.model import (
+    JobKey,
+    JobRecord,
+    JournalEvent,
+    ListPage,
+    Snapshot,
+    Step,
+)
 
 
 class JobApi(Protocol):
@@ -27,6 +34,15 @@ class JobApi(Protocol):
 
     async def fetch(self, job_id: str) -> Snapshot:
         """Ask for one job.
+
+        Raises:
+            ApiError: No usable answer; the subclass says why.
+        """
+
+    async def list_jobs(
+        self, filters: Mapping[str, str], limit: int, offset: int
+    ) -> ListPage:
+        """Ask for one page of jobs.
 
         Raises:
             ApiError: No usable answer; the subclass says why.
@@ -178,16 +194,24 @@ class Request:
     Attributes:
         headers: By lower-case name.
         query: First value of each parameter.
+        params: What stands in the path for each `{name}` of the page's; any text.
+        body: JSON that an action was sent, or nothing.
     """
 
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a page answers; the body in chunks so that a large one can be streamed."""
+    """What a page answers; the body in chunks so that a large one can be streamed.
+
+    An empty chunk sends nothing; a body without end yields one now and then, so that
+    it is noticed when the reader has left.
+    """
 
     body: Iterable[bytes] | AsyncIterator[bytes]
     content_type: str = "text/plain; charset=utf-8"
@@ -200,7 +224,22 @@ class Page(Protocol):
 
     @property
     def path(self) -> str:
-        """Path that it answers."""
+        """Path that it answers; `{name}` stands for one segment."""
 
     async def respond(self, request: Request) -> Response:
         """Render the present state."""
+
+
+class Action(Protocol):
+    """Something that a request changes; only who has the API's token gets to it."""
+
+    @property
+    def method(self) -> str:
+        """POST or DELETE."""
+
+    @property
+    def path(self) -> str:
+        """Path that it answers; `{name}` stands for one segment."""
+
+    async def respond(self, request: Request) -> Response:
+        """Carry it out."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +25,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -32,10 +35,14 @@ from pydantic_settings import (
 )
 
 from watcher.client.endpoint import check_endpoint, endpoint_of
+from watcher.core.address import url_fault
 from watcher.core.errors import SettingsError
+from watcher.core.listing import Mode
+from watcher.core.model import Phase
 
 PREFIX = "WATCHER_"
 DELIMITER = "__"
+SECRETS_FOLDERS = (PREFIX + "SECRETS_DIR", "CREDENTIALS_DIRECTORY")
 TARGET_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 JOB_ID = r"[A-Za-z0-9_-]{1,64}"
 LARGEST_PORT = 65535
@@ -151,7 +158,7 @@ class TokenCredentials(Section):
     """An IAM user's password, exchanged for tokens."""
 
     kind: Literal["token"]
-    iam_endpoint: str | None = None
+    iam_endpoint: Annotated[str, AfterValidator(check_endpoint)] | None = None
     user: str = Field(min_length=1)
     password: SecretStr = Field(min_length=1)
     domain: str = Field(min_length=1)
@@ -168,6 +175,14 @@ Credentials = Annotated[
 ]
 
 
+class Discover(Section):
+    """Filters of the list call; what matches them is watched."""
+
+    status: str | None = Field("PROCESSING", max_length=64)
+    type: str | None = Field(None, max_length=64)
+    name: str | None = Field(None, max_length=256)
+
+
 class Target(Section):
     """One project of one region, and the jobs to watch in it."""
 
@@ -177,6 +192,7 @@ class Target(Section):
     credentials: Credentials = ChainCredentials()
     jobs: Annotated[tuple[JobId, ...], BeforeValidator(_split)] = ()
     job_files: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    discover: Discover | None = None
     ca_file: Path | None = None
 
     @model_validator(mode="after")
@@ -185,6 +201,13 @@ class Target(Section):
             raise ValueError("needs a region or an endpoint")
         if self.project_id is None and self.credentials.kind == "none":
             raise ValueError("needs a project_id where credentials.kind is none")
+        if self.project_id is None and self.region is None:
+            raise ValueError("needs a project_id or a region to look it up by")
+        no_iam = self.region is None and not getattr(
+            self.credentials, "iam_endpoint", None
+        )
+        if self.credentials.kind == "token" and no_iam:
+            raise ValueError("needs a region or credentials.iam_endpoint")
         return self
 
     @property
@@ -201,6 +224,8 @@ class Poll(Section):
     max_in_flight: int = Field(16, ge=1, le=1000)
     timeout: Interval = 10.0
     backoff_max: Interval = 300.0
+    mode: Mode = Mode.AUTO
+    task_interval: Interval = 30.0
 
 
 class Finished(Section):
@@ -237,6 +262,24 @@ class Server(Section):
         return listen_address(self.listen)
 
 
+class Webhook(Section):
+    """A receiver of CloudEvents, signed after Standard Webhooks."""
+
+    kind: Literal["webhook"]
+    name: str = Field("webhook", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    url: SecretStr
+    secret: SecretStr | None = None
+    events: Annotated[tuple[str, ...], BeforeValidator(_split)] | None = None
+    phases: Annotated[tuple[Phase, ...], BeforeValidator(_split)] | None = None
+    timeout: Interval = 10.0
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if fault := url_fault(self.url.get_secret_value()):
+            raise ValueError(f"url {fault}")
+        return self
+
+
 class Store(Section):
     """Where records and journal are kept."""
 
@@ -259,6 +302,15 @@ class Settings(BaseSettings):
     metrics: Metrics = Metrics()
     server: Server = Server()
     store: Store = Store()
+    sinks: tuple[Webhook, ...] = ()
+
+    @field_validator("sinks")
+    @classmethod
+    def _named_apart(cls, sinks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
+        names = [sink.name for sink in sinks]
+        if len(set(names)) < len(names):
+            raise ValueError("several sinks bear the same name; give each its own")
+        return sinks
 
 
 class _Given(PydanticBaseSettingsSource):
@@ -346,6 +398,48 @@ def _from_environment(environ: Mapping[str, str]) -> Iterable[tuple[list[str], s
             yield setting.lower().split(DELIMITER), text
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where settings come from, so that they can be read again.
+
+    Attributes:
+        config: The configuration file, or None.
+        flags: Text by dotted path.
+        values: What stands in for a file where there is none.
+    """
+
+    config: Path | None
+    flags: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+
+    def load(self) -> Settings:
+        """Read the settings as they are now.
+
+        Raises:
+            SettingsError: One finding a line.
+        """
+        values = read_file(self.config) if self.config else self.values
+        return load(values, self.flags, self.environ)
+
+    def fingerprint(self) -> Hashable:
+        """Return what changes when a file that settings come from does."""
+        files = [self.config] if self.config else []
+        for variable in SECRETS_FOLDERS:
+            if self.environ.get(variable):
+                with suppress(OSError):
+                    files += sorted(Path(self.environ[variable]).iterdir())
+        return tuple(_state(file) for file in files)
+
+
+def _state(file: Path) -> Hashable:
+    try:
+        found = file.stat()
+    except OSError:
+        return file, None
+    return file, found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def config_file(
     given: Path | None, environ: Mapping[str, str] = os.environ
 ) -> Path | None:
@@ -355,7 +449,7 @@ def config_file(
 
 
 def _from_secrets(environ: Mapping[str, str]) -> Iterable[tuple[list[str], str]]:
-    for variable in (PREFIX + "SECRETS_DIR", "CREDENTIALS_DIRECTORY"):
+    for variable in SECRETS_FOLDERS:
         if not environ.get(variable):
             continue
         try:
@@ -431,15 +525,15 @@ def as_yaml(settings: Settings) -> str:
 
 def paths(model: type[BaseModel] = Settings) -> Iterable[tuple[str, str]]:
     """Yield each setting's dotted path and its default as text, targets as `NAME`."""
-    for name, field in model.model_fields.items():
-        inner = Target if name == "targets" else field.annotation
+    for name, each in model.model_fields.items():
+        inner = Target if name == "targets" else each.annotation
         where = f"{name}.NAME" if name == "targets" else name
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from ((f"{where}.{path}", text) for path, text in paths(inner))
-        elif field.is_required():
+        elif each.is_required():
             yield where, "required"
         else:
-            yield where, _as_text(field.get_default(call_default_factory=True))
+            yield where, _as_text(each.get_default(call_default_factory=True))
 
 
 def _as_text(default: object) -> str:

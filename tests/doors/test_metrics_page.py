@@ -43,6 +43,18 @@ def answer(status, tasks, **more):
     )
 
 
+class FakeState:
+    def __init__(self, skew=0.0, locked=False):
+        self.clock_skew, self.locked = skew, locked
+
+
+def page_of(tasks="all", max_task_series=100_000):
+    page = MetricsPage()
+    page.configure(tasks, max_task_series)
+    page.show_apis({"prod": FakeState()})
+    return page
+
+
 async def text(page, headers=None):
     response = await page.respond(Request("/metrics", headers or {}))
     body = b"".join([chunk async for chunk in response.body])
@@ -57,7 +69,7 @@ async def jobs_part(page):
 
 
 async def test_a_job_in_full():
-    page = MetricsPage(["prod"])
+    page = page_of()
     tasks = {"a": "SUCCESS", "b": "FAILED", "c": "PROCESSING", "d": "ODD"}
     page.published([advance(NEW, answer("PROCESSING", tasks, abnormal_count=1), START)])
     job = 'target="prod",job_id="job-1"'
@@ -86,7 +98,7 @@ async def test_a_job_in_full():
 
 
 async def test_a_job_never_answered():
-    page = MetricsPage(["prod"])
+    page = page_of()
     page.published([Step(NEW)])
     shown = await jobs_part(page)
     assert 'phase="unknown"} 1\n' in shown
@@ -97,7 +109,7 @@ async def test_a_job_never_answered():
 
 
 async def test_no_series_of_an_earlier_state_is_left():
-    page = MetricsPage(["prod"])
+    page = page_of()
     first = advance(NEW, answer("PROCESSING", {"a": "PROCESSING"}), START)
     second = advance(first.record, answer("FINISHED", {"a": "SUCCESS"}), START + 10)
     page.published([first])
@@ -115,7 +127,7 @@ async def test_no_series_of_an_earlier_state_is_left():
 
 
 async def test_a_job_that_is_gone_from_the_watch_leaves_nothing():
-    page = MetricsPage(["prod"])
+    page = page_of()
     page.published([advance(NEW, answer("FINISHED", {"a": "FAILED"}), START)])
     page.forgotten([KEY, JobKey("prod", "never-there")])
     assert await jobs_part(page) == ""
@@ -124,7 +136,7 @@ async def test_a_job_that_is_gone_from_the_watch_leaves_nothing():
 
 
 async def test_a_vanished_task_has_no_series():
-    page = MetricsPage(["prod"])
+    page = page_of()
     step = advance(
         NEW, answer("PROCESSING", {"a": "PROCESSING", "b": "SUCCESS"}), START
     )
@@ -141,7 +153,7 @@ async def test_a_vanished_task_has_no_series():
 
 
 async def test_an_unchanged_look_moves_only_its_time():
-    page = MetricsPage(["prod"])
+    page = page_of()
     same = answer("PROCESSING", {"a": "PROCESSING"})
     first = advance(NEW, same, START)
     page.published([first])
@@ -153,7 +165,7 @@ async def test_an_unchanged_look_moves_only_its_time():
 
 
 async def test_served_once_the_present_state_was_scraped():
-    page = MetricsPage(["prod"])
+    page = page_of()
     page.published([advance(NEW, answer("FINISHED", {"a": "SUCCESS"}), START)])
     assert not page.served(KEY)
     await text(page)
@@ -172,7 +184,7 @@ async def test_served_once_the_present_state_was_scraped():
     ],
 )
 async def test_which_tasks_are_shown(options, shown_tasks, degraded):
-    page = MetricsPage(["prod"], **options)
+    page = page_of(**options)
     page.published(
         [advance(NEW, answer("PROCESSING", {"a": "SUCCESS", "b": "FAILED"}), START)]
     )
@@ -187,7 +199,7 @@ async def test_which_tasks_are_shown(options, shown_tasks, degraded):
 
 
 async def test_the_ceiling_lifts_when_jobs_go():
-    page = MetricsPage(["prod"], max_task_series=1)
+    page = page_of(max_task_series=1)
     page.published(
         [advance(NEW, answer("PROCESSING", {"a": "SUCCESS", "b": "FAILED"}), START)]
     )
@@ -204,7 +216,7 @@ async def test_the_ceiling_lifts_when_jobs_go():
     ],
 )
 async def test_both_formats_parse_and_every_family_is_explained(headers, parse, kind):
-    page = MetricsPage(["prod"])
+    page = page_of()
     first = advance(NEW, answer("PROCESSING", {"a": "PROCESSING"}), START)
     page.published([first])
     page.published(
@@ -236,7 +248,7 @@ async def test_both_formats_parse_and_every_family_is_explained(headers, parse, 
 
 
 async def test_a_first_sight_is_a_transition_but_no_latency():
-    page = MetricsPage(["prod"])
+    page = page_of()
     page.published([advance(NEW, answer("FINISHED", {"a": "ODD"}), START)])
     shown, _ = await text(page)
     assert 'watcher_transitions_total{target="prod",to="UNKNOWN"} 1.0\n' in shown
@@ -244,7 +256,7 @@ async def test_a_first_sight_is_a_transition_but_no_latency():
 
 
 async def test_a_large_page_comes_in_chunks():
-    page = MetricsPage(["prod"])
+    page = page_of()
     for number in range(2000):
         key = JobKey("prod", f"job-{number}")
         page.published([Step(JobRecord(key))])
@@ -255,20 +267,15 @@ async def test_a_large_page_comes_in_chunks():
 
 
 async def test_text_that_is_no_utf8():
-    page = MetricsPage(["prod"])
+    page = page_of()
     job = Job("job-1", name="\ud800")
     page.published([advance(NEW, Snapshot(job, None), START)])
     shown, _ = await text(page)
     assert 'name="?"' in shown
 
 
-class FakeState:
-    clock_skew = 1200.5
-    locked = True
-
-
 async def test_the_state_of_the_api_is_read_at_every_scrape():
-    page, api = MetricsPage(["prod"]), FakeState()
+    page, api = page_of(), FakeState(1200.5, locked=True)
     page.show_apis({"prod": api})
     shown, _ = await text(page)
     assert 'watcher_clock_skew_seconds{target="prod"} 1200.5\n' in shown
@@ -276,3 +283,24 @@ async def test_the_state_of_the_api_is_read_at_every_scrape():
     api.locked = False
     shown, _ = await text(page)
     assert 'watcher_credentials_locked{target="prod"} 0.0\n' in shown
+
+
+async def test_targets_come_and_go():
+    page = page_of()
+    page.show_apis({"other": FakeState()})
+    shown, _ = await text(page)
+    assert 'watcher_clock_skew_seconds{target="prod"}' not in shown
+    assert 'watcher_jobs{target="prod"' not in shown
+    assert 'watcher_polls_total{target="other"} 0.0' in shown
+
+
+async def test_reloads():
+    page = page_of()
+    page.reloaded(START)
+    page.reloaded(None)
+    shown, _ = await text(page)
+    assert "watcher_config_last_reload_successful 0.0" in shown
+    assert (
+        f"watcher_config_last_reload_success_timestamp_seconds {START:.8e}"
+        in shown.replace("1.7e+09", f"{START:.8e}")
+    )

@@ -178,19 +178,16 @@ class Breaker:
         while not era.circuit.admit(now, now - began):
             if seconds := era.circuit.hold(now):
                 raise _held(era.cause, seconds)
-            await self._wait(era.circuit.patience(now - began), again=now > began)
+            await self._wait(era.circuit.patience(now - began))
             now = anyio.current_time()
 
-    async def _wait(self, longest: float | None, *, again: bool) -> None:
-        """Stand in line until a request has ended; `again`: at its head."""
+    async def _wait(self, longest: float | None) -> None:
+        """Stand in line until requests have ended, or for so many seconds."""
         turn = anyio.Event()
-        (self._waiting.appendleft if again else self._waiting.append)(turn)
+        self._waiting.append(turn)
         try:
             with anyio.move_on_after(longest):
                 await turn.wait()
-        except BaseException:
-            self._call(1)  # this one's turn may have come just as it was given up
-            raise
         finally:
             if not turn.is_set():
                 self._waiting.remove(turn)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+from watcher.core.address import is_loopback
 
 _REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -50,16 +51,6 @@ def check_endpoint(url: str) -> str:
             "and is taken for a loopback address only"
         )
     return url.rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine itself."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _checked(region: str) -> str:

@@ -198,19 +198,14 @@ async def _exchange(session: aiohttp.ClientSession, route: Route, call: Call) ->
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     chunks = []
-    room = limit - (response.content_length or 0)
-    if room >= 0:
-        room = limit
-        async for chunk in response.content.iter_any():
-            room -= len(chunk)
-            if room < 0:
-                break
-            chunks.append(chunk)
-    if room < 0:
-        response.close()  # instead of draining the rest
-        raise Malformed(
-            f"the answer is larger than {limit} bytes", status_code=response.status
-        )
+    room = limit
+    async for chunk in response.content.iter_any():
+        room -= len(chunk)
+        if room < 0:
+            raise Malformed(
+                f"the answer is larger than {limit} bytes", status_code=response.status
+            )
+        chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -23,3 +23,17 @@ def envelope(event: JournalEvent) -> dict[str, object]:
     if event.replayed:
         shown["replayed"] = True
     return shown
+
+
+def line(event: JournalEvent) -> dict[str, object]:
+    """Lay out an event as the log has it: `timestamp` and `level` come first.
+
+    The log's `timestamp` is when its line was written; here, where no line is written,
+    it is when the change was observed.
+    """
+    transition = event.transition
+    return {
+        "timestamp": transition.fields.get("observed_at"),
+        "level": transition.level,
+        **envelope(event),
+    }

@@ -28,12 +28,14 @@ class Cadence:
     """How often one job is asked; seconds.
 
     Attributes:
-        interval: Between two looks at an active job.
+        interval: Between two looks at a job in doubt; the base of every back-off.
         backoff_max: Ceiling of every back-off that the server did not ask for.
+        look: Between two looks at a job that simply runs; None is `interval`.
     """
 
     interval: float
     backoff_max: float
+    look: float | None = None
 
     @property
     def ceiling(self) -> float:
@@ -58,7 +60,9 @@ def next_delay(record: JobRecord, cadence: Cadence, chance: float) -> float | No
     if record.phase is Phase.UNKNOWN and record.job is not None:
         limit = cadence.backoff_max if record.lagging_since is None else LAGGING_LIMIT
         return spread(max(cadence.interval, min(limit, cadence.backoff_max)), chance)
-    return spread(cadence.interval, chance)
+    doubtful = record.quiet_answers or record.lagging_since or record.absences
+    look = cadence.interval if doubtful or record.job is None else cadence.look
+    return spread(look or cadence.interval, chance)
 
 
 def spread(seconds: float, chance: float) -> float:
@@ -135,6 +139,11 @@ class Pace:
         self.rate = requests_per_second
         self._eased_at = -math.inf
         self._ready_at = -math.inf
+
+    def limit(self, requests_per_second: float) -> None:
+        """Set another ceiling."""
+        self.ceiling = requests_per_second
+        self.rate = requests_per_second
 
     def ready_at(self) -> float:
         """Return when the next request may be sent."""

@@ -10,18 +10,18 @@ import base64
 import binascii
 import hashlib
 import hmac
-import ipaddress
 import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 from pydantic import SecretStr
 
+from watcher.core.address import url_fault
 from watcher.core.errors import SettingsError, SinkError
 from watcher.core.journal import envelope
 from watcher.core.model import JournalEvent, Phase
@@ -29,32 +29,6 @@ from watcher.ports import Postponed
 
 _LONGEST_PAUSE = 3600.0
 _SECRET_PREFIX = "whsec_"  # noqa: S105
-
-
-def url_fault(url: str) -> str | None:
-    """Say why a URL cannot be used; None if it can.
-
-    HTTPS is required except to a loopback address.
-    """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return "is not a URL"
-    if parts.scheme not in {"http", "https"} or not host:
-        return "must begin with https:// and a host"
-    if parts.username is not None or parts.password is not None:
-        return "must not hold a user or a password"
-    if parts.scheme == "http" and not _is_loopback(host):
-        return "must be https, except to a loopback address"
-    return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def signing_key(secret: str) -> bytes:

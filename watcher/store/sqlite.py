@@ -116,7 +116,8 @@ class SqliteStore:
 
     def backlog(self, sink: str) -> int:
         """Return how many events a sink has not taken yet."""
-        return self._ledger.backlog[sink] if self._ledger else 0
+        ledger = self._ledger  # may go between two looks: the worker thread owns it
+        return ledger.backlog[sink] if ledger else 0
 
     async def events(
         self, after: int, limit: int, job_id: str | None = None

@@ -1,6 +1,7 @@
 """At most three refused requests in any 5 minutes, whatever happens."""
 
 import itertools
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -132,6 +133,13 @@ def test_an_acceptance_that_comes_late_does_not_end_a_lock():
     circuit.settle(2.0, ACCEPTED)
     assert circuit.opened
     assert not circuit.admit(3.0)
+
+
+def test_a_key_that_was_refused_is_suspect_however_long_ago():
+    circuit = proven()
+    assert circuit.admit(0.0)
+    circuit.settle(0.0, REFUSED)
+    assert admitted(circuit, 2 * WINDOW, waited=100.0) == 1
 
 
 STEPS = st.lists(
@@ -392,6 +400,46 @@ async def test_a_waiter_gives_up_in_time():
         outcomes = await burst(3, api(on, server, timeout=0.2))
     assert len(server.seen) == 1
     assert {type(error) for error in outcomes} == {Unreachable}
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_who_gives_up_leaves_the_line_to_the_next(ended):
+    """Whether they give up before or just after their turn has come."""
+    breaker, through = Breakers().of("AK"), []
+
+    async def one(scope, name):
+        with scope:
+            async with breaker.attempt("f", changed=False):
+                through.append(name)
+
+    scopes = [anyio.CancelScope() for _ in range(6)]
+    with anyio.fail_after(2):
+        async with anyio.create_task_group() as group:
+            with suppress(Unreachable):
+                async with breaker.attempt("f", changed=False):
+                    for name, scope in enumerate(scopes):
+                        group.start_soon(one, scope, name)
+                    await anyio.wait_all_tasks_blocked()
+                    if not ended:
+                        for scope in scopes[:4]:
+                            scope.cancel()
+                        await anyio.wait_all_tasks_blocked()
+                    raise Unreachable("")
+            for scope in scopes[:4]:
+                scope.cancel()
+    assert {4, 5} <= set(through)
+
+
+async def test_an_old_answer_does_not_speak_for_new_credentials():
+    changes = []
+    breaker = Breakers(lambda *change: changes.append(change)).of("AK")
+    with suppress(Rejected):
+        async with breaker.attempt("old", changed=True):
+            async with breaker.attempt("new", changed=True):
+                pass
+            raise Rejected("", refusal=Refusal.LOCKED, status_code=401)
+    assert not breaker.locked
+    assert not changes
 
 
 async def test_breakers_of_keys_long_gone_are_forgotten():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import anyio
 import pytest
@@ -145,6 +145,64 @@ async def test_a_dead_sink_rests_as_a_whole_and_is_probed_by_one():
         sink.refuse = refusing()
         await anyio.sleep(3)
         assert sorted(sink.taken) == ["e0", "e1", "e2", "e3", "n0"]
+
+
+async def test_when_a_dead_sink_is_back_no_job_waits_for_its_own_retry():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = lambda _: SinkError("down")
+    await store.commit([step(f"j{n}", f"e{n}") for n in range(4)])
+    draws = cycle([1.0, 0.0])  # a job's own wait outlasts the sink's
+    one = Courier(sink, store, jitter=lambda: next(draws), pace=PACE)
+    async with running(one):
+        await anyio.sleep(60)
+        sink.refuse = refusing()
+        asked = len(sink.attempts)
+        await anyio.sleep(10)
+    again = [at for at, _ in sink.attempts[asked:]]
+    assert len(sink.taken) == 4
+    assert again[-1] - again[0] < 0.1
+
+
+async def test_failures_with_successes_between_are_not_a_dead_sink():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = refusing("p1", "p2", "p3", "p4")
+    one = courier(sink, store)
+    async with running(one):
+        for poison, good in [("p1", "a"), ("p2", "b"), ("p3", "c"), ("p4", "d")]:
+            await store.commit([step(poison, poison)])
+            one.wake()
+            await anyio.sleep(0.01)
+            await store.commit([step(good, good)])
+            one.wake()
+            await anyio.sleep(0.01)
+            assert sink.taken[-1] == good
+
+
+async def test_refusals_side_by_side_count_as_one_pause():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = lambda _: Postponed("429", retry_after=0.1)
+    sink.seconds = lambda _: 0.01
+    await store.commit([step(f"j{n}", f"e{n}") for n in range(3)])
+    async with running(courier(sink, store)):
+        await anyio.sleep(1.5)
+    assert len(sink.attempts) == 4
+
+
+async def test_news_during_a_look_at_the_journal_is_not_missed():
+    class Slow(MemoryStore):
+        async def undelivered(self, sink, limit, held=()):
+            events = await super().undelivered(sink, limit, held)
+            await anyio.sleep(0.1)
+            return events
+
+    store, sink = Slow(now=lambda: 0.0, sinks=["hook"]), ScriptedSink()
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(0.05)
+        await store.commit([step("a", "a0")])
+        one.wake()
+        await anyio.sleep(1)
+        assert sink.taken == ["a0"]
 
 
 async def test_a_pause_asked_for_is_kept_by_all_jobs():

@@ -242,6 +242,20 @@ def test_ordinary_lines_and_library_lines_have_the_same_form(configured):
     assert lines[1]["logger"] == "aiohttp.client"
 
 
+@pytest.mark.parametrize(
+    ("number", "name"), [(35, "warning"), (60, "critical"), (1, None)]
+)
+def test_a_librarys_own_level_becomes_the_next_lower_one(configured, number, name):
+    stream = Screen()
+    writer = configured(stream)
+    library = logging.getLogger("library")
+    library.setLevel(1)
+    library.log(number, "odd")
+    writer.close()
+    levels = [json.loads(line)["level"] for line in stream.getvalue().splitlines()]
+    assert levels == ([name] if name else [])
+
+
 def test_an_exception_is_one_line_of_json(configured):
     stream = Screen()
     writer = configured(stream)
@@ -292,10 +306,14 @@ def test_text_from_outside_cannot_steer_a_terminal(configured, monkeypatch, plac
     if place == "event":
         log.info(evil)
     elif place == "exception":
-        log.error("crashed", exc_info=RuntimeError(evil))
+        try:
+            json.loads(evil)
+        except ValueError as error:
+            error.add_note(evil)
+            log.exception("crashed")
     else:
         log.info("x", value=evil if place == "value" else {"spec": [evil]})
     writer.close()
     assert all(line.isprintable() for line in stream.getvalue().split("\n"))
     assert "abc" in stream.getvalue()
-    assert place == "exception" or stream.getvalue().count("\n") == 1
+    assert (stream.getvalue().count("\n") > 3) is (place == "exception")

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from tests.doors.sinks.conftest import step
 from tests.doors.store.conftest import opened
+from watcher.core.address import url_fault
 from watcher.core.errors import SettingsError, SinkError
 from watcher.core.model import JobKey, JournalEvent, Level, Phase, Transition
 from watcher.delivery import Courier, Pace
@@ -25,7 +26,6 @@ from watcher.sinks.webhook import (
     retry_after,
     sign,
     signing_key,
-    url_fault,
 )
 from watcher.store import MemoryStore
 
@@ -324,7 +324,7 @@ def test_plain_http_goes_to_loopback_only(url, fault):
         assert "hidden" not in str(caught.value)
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_hidden!"])
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_hidden!", "whsec_aGlk!ZGVu"])
 def test_a_secret_that_cannot_sign_is_refused_unrepeated(secret):
     with pytest.raises(SettingsError, match=r"sinks\.hook\.secret") as caught:
         hook("https://example.com", secret=SecretStr(secret))

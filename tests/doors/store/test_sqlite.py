@@ -324,6 +324,12 @@ async def test_an_event_that_cannot_be_written_takes_its_commit_with_it(path):
         assert ids(await store.commit([step("a", "3")])) == ["3"]
 
 
+async def test_a_closed_store_leaves_no_thread_behind(path):
+    async with opened(path):
+        pass
+    assert not [one for one in threading.enumerate() if one.name.startswith("store")]
+
+
 async def test_calls_side_by_side_do_not_mix(path):
     async with opened(path) as store, anyio.create_task_group() as tasks:
         for n in range(20):
@@ -452,8 +458,8 @@ async def test_a_damaged_file_is_put_aside_and_numbering_goes_on(path, kind):
         assert all(event.replayed for event in owed)
         assert {event.seq for event in owed} <= set(range(81, 121))
         (new,) = await store.commit([step("a", "quite new")])
-        assert new.seq > 120
-        assert new.seq > damage.last_seq - 1
+        assert new.seq == damage.last_seq + 1
+        assert new.seq > (1_000_000 if kept else Clock().at * 1000)
         if kept:
             assert await store.commit([step("a", kept[0].transition.event_id)]) == []
     notices.clear()
@@ -503,12 +509,21 @@ async def test_rows_with_nonsense_in_them_are_not_carried_over(path):
         db.execute("UPDATE journal SET body = 'x' WHERE seq = 7")
         db.execute("UPDATE journal SET event_id = 'x' WHERE seq = 8")
         db.execute(f"UPDATE journal SET seq = {2**60} WHERE seq = 9")
+        for seq in (10, 100):  # not UTF-8
+            db.execute(
+                f"UPDATE journal SET body = CAST(x'ff' AS TEXT) WHERE seq = {seq}"
+            )
         db.execute("UPDATE records SET body = '{}' WHERE job_id = 'a'")
         db.execute("UPDATE records SET job_id = 'z' WHERE job_id = 'b'")
         db.execute("UPDATE records SET body = x'ff00' WHERE job_id = 'c'")
+        db.execute("DELETE FROM sinks")
     damage = rescue.rescue(path, "test", 0.0)
-    assert (damage.records, damage.events) == (0, 117)
+    assert (damage.records, damage.events, damage.undelivered) == (0, 115, 39)
     assert damage.last_seq == 120 + 1_000_000
+    async with opened(path) as store:
+        owed = await store.undelivered("log", 100)
+        assert len(owed) == 39
+        assert all(event.replayed for event in owed)
 
 
 class Killed(BaseException):
@@ -584,9 +599,12 @@ async def test_a_file_that_cannot_be_looked_at_is_not_taken_for_damaged(
     path, monkeypatch
 ):
     await filled(path)
+    real, calls = rescue.connect, iter(range(9))
 
-    def refuse(*_, **__):
-        raise sqlite3.OperationalError("database is locked")
+    def refuse(*arguments, **options):
+        if next(calls) == 0:
+            raise sqlite3.OperationalError("database is locked")
+        return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(rescue, "connect", refuse)

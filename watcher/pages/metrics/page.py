@@ -52,33 +52,33 @@ class MetricsPage:
 
     path = "/metrics"
 
-    def __init__(
-        self,
-        targets: Collection[str],
-        *,
-        tasks: Literal["all", "failed", "none"] = "all",
-        max_task_series: int = 100_000,
-    ) -> None:
-        """Make a page without jobs.
-
-        Args:
-            targets: Names; each has its counters at 0 from the start.
-            tasks: Which tasks get a series of their own.
-            max_task_series: Above it, only failed tasks do.
-        """
+    def __init__(self) -> None:
+        """Make a page without targets and jobs."""
         self._unserved: set[JobKey] = set()
-        self._tasks = tasks
-        self._max_task_series = max_task_series
+        self._tasks: Literal["all", "failed", "none"] = "all"
+        self._max_task_series = 100_000
         self._records: dict[JobKey, JobRecord] = {}
         self._chunks: dict[Family, dict[JobKey, bytes]] = {
             family: {}
             for family in (*JOB_FAMILIES, LAST_SUCCESS, ALL_TASKS, FAILED_TASKS)
         }
         self._phases: Counter[tuple[str, Phase]] = Counter()
-        self._targets = tuple(targets)
+        self._targets: tuple[str, ...] = ()
         self._task_series = 0
         self.registry = prometheus.CollectorRegistry()
         self._add_own_metrics()
+
+    def configure(
+        self, tasks: Literal["all", "failed", "none"], max_task_series: int
+    ) -> None:
+        """Choose which tasks get a series of their own.
+
+        Args:
+            tasks: All, the failed, or none.
+            max_task_series: Above it, only the failed ones do.
+        """
+        self._tasks = tasks
+        self._max_task_series = max_task_series
 
     def _add_own_metrics(self) -> None:
         own = self.registry
@@ -138,15 +138,16 @@ class MetricsPage:
             registry=own,
         )
         build.labels(__version__, platform.python_version()).set(1)
-        for name in self._targets:
-            for metric in (self._polls, self._durations, self._lags, self._latencies):
-                metric.labels(name)
-            for call in ("detail", "list", "token"):
-                self._requests.labels(name, call)
-            for reason in Reason:
-                self._poll_failures.labels(name, reason)
-            for word in ("PROCESSING", "SUCCESS", "FAILED"):
-                self._transitions.labels(name, word)
+        self._reload_worked = prometheus.Gauge(
+            "watcher_config_last_reload_successful",
+            "Whether the last reading of the configuration was put in force.",
+            registry=own,
+        )
+        self._reload_success = prometheus.Gauge(
+            "watcher_config_last_reload_success_timestamp_seconds",
+            "When a configuration was last put in force.",
+            registry=own,
+        )
 
     def _histogram(
         self, name: str, what: str, buckets: Sequence[float]
@@ -155,11 +156,33 @@ class MetricsPage:
             name, what, ["target"], buckets=buckets, registry=self.registry
         )
 
+    def reloaded(self, at: float | None) -> None:
+        """Note when a configuration was put in force; None: it was refused."""
+        self._reload_worked.set(at is not None)
+        if at is not None:
+            self._reload_success.set(at)
+
     def show_apis(self, apis: Mapping[str, JobApi]) -> None:
-        """Expose the state of each target's API, read at every scrape."""
+        """Show exactly these targets; their state is read at every scrape."""
+        for name in set(self._targets) - set(apis):
+            self._skew.remove(name)
+            self._locked.remove(name)
+        for name in set(apis) - set(self._targets):
+            self._begin_counting(name)
+        self._targets = tuple(apis)
         for name, api in apis.items():
             self._skew.labels(name).set_function(partial(_skew_of, api))
             self._locked.labels(name).set_function(partial(_lock_of, api))
+
+    def _begin_counting(self, name: str) -> None:
+        for metric in (self._polls, self._durations, self._lags, self._latencies):
+            metric.labels(name)
+        for call in ("detail", "list", "token"):
+            self._requests.labels(name, call)
+        for reason in Reason:
+            self._poll_failures.labels(name, reason)
+        for word in ("PROCESSING", "SUCCESS", "FAILED"):
+            self._transitions.labels(name, word)
 
     def requested(self, target: str, call: str) -> None:
         """Count one request that was sent."""

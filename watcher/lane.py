@@ -1,0 +1,95 @@
+"""One target: its door, what is due on it, and how fast it may be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from watcher.core.listing import Listing
+from watcher.core.model import JobKey
+from watcher.core.outages import Outages
+from watcher.core.schedule import Cadence, DueQueue, Gate, Pace
+from watcher.ports import JobApi
+
+
+@dataclass(slots=True)
+class Lane:
+    """A target as the poller sees it.
+
+    Attributes:
+        cadence: How often one job is asked where the list call is not relied on.
+        task_interval: Seconds between two looks at one job where it is.
+        running: Watched jobs that are not finished.
+        unattempted: Those of them that were never asked.
+    """
+
+    name: str
+    api: JobApi
+    pace: Pace
+    cadence: Cadence
+    task_interval: float
+    listing: Listing
+    max_in_flight: int
+    outages: Outages
+    queue: DueQueue = field(default_factory=DueQueue)
+    gate: Gate = field(default_factory=Gate)
+    in_flight: int = 0
+    listing_in_flight: bool = False
+    running: set[JobKey] = field(default_factory=set)
+    unattempted: set[JobKey] = field(default_factory=set)
+
+    @property
+    def present_cadence(self) -> Cadence:
+        """How often one job is asked now."""
+        if not self.listing.active:
+            return self.cadence
+        look = max(self.cadence.interval, self.task_interval)
+        return replace(self.cadence, look=look)
+
+    def next_send(self, now: float) -> float | None:
+        """Return when the next request may go out; None: not before an answer."""
+        dues = [self.queue.next_due()]
+        if not self.listing_in_flight and self.listing.wanted(
+            len(self.running), self.listing.due_at
+        ):
+            dues.append(self.listing.due_at)
+        due = min((due for due in dues if due is not None), default=None)
+        if due is None or not self.gate.admits(self.gate.opens_at, self.in_flight):
+            return None
+        if self.in_flight >= self.max_in_flight:
+            return None
+        return max(due, self.gate.opens_at, self.pace.ready_at(), now)
+
+    def release_page(self, now: float) -> bool:
+        """Whether a page of the list is to be asked for now; it counts as in flight."""
+        if self.listing_in_flight or not self._may_send(now):
+            return False
+        if not self.listing.wanted(len(self.running), now):
+            return False
+        self.listing_in_flight = True
+        self._send(now)
+        return True
+
+    def release(self, now: float) -> Iterator[tuple[JobKey, float]]:
+        """Yield the jobs to ask now, each with its deadline, earliest first."""
+        while self._may_send(now) and (due := self.queue.pop_due(now)):
+            self._send(now)
+            yield due
+
+    def _may_send(self, now: float) -> bool:
+        return (
+            self.in_flight < self.max_in_flight
+            and self.gate.admits(now, self.in_flight)
+            and self.pace.ready_at() <= now
+        )
+
+    def _send(self, now: float) -> None:
+        self.pace.take(now)
+        self.in_flight += 1
+
+    def forget(self, key: JobKey) -> None:
+        """Ask no more for a job."""
+        self.queue.discard(key)
+        self.running.discard(key)
+        self.unattempted.discard(key)
+        self.outages.forget(key)

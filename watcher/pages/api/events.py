@@ -1,0 +1,140 @@
+"""`/api/v1/events`: the journal, page by page or as server-sent events.
+
+A stream has no queue: each reads the journal at its own pace, so that a slow reader
+costs one batch of memory and nothing else.
+
+Source: WHATWG HTML, "Server-sent events".
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import count
+
+import anyio
+
+from watcher.core.errors import StoreError
+from watcher.core.journal import line
+from watcher.core.model import JournalEvent
+from watcher.encoding import encode_json
+from watcher.pages.api.answers import long_answer, problem
+from watcher.ports import Request, Response
+
+STREAM = "text/event-stream"
+MOST_EVENTS = 1000
+BATCH = 100
+MOST_STREAMS = 100
+MOST_READS = 2
+LARGEST_SEQ = 2**53
+PULSE = 1.0
+"""Seconds after which a stream with nothing to say looks whether its reader left."""
+PULSES_A_HEARTBEAT = 15
+_OPENING = b"retry: 2000\n\n"
+_HEARTBEAT = b": still here\n\n"
+
+Read = Callable[[int, int], Awaitable[Sequence[JournalEvent]]]
+
+
+class Bell:
+    """Wakes everybody who waits for the journal to grow."""
+
+    def __init__(self) -> None:
+        self._stroke = anyio.Event()
+
+    def ring(self) -> None:
+        """Say that something was committed."""
+        self._stroke.set()
+        self._stroke = anyio.Event()
+
+    def stroke(self) -> anyio.Event:
+        """Return what the next `ring` sets; to be asked for before looking."""
+        return self._stroke
+
+
+class EventsPage:
+    """Committed events, oldest first."""
+
+    path = "/api/v1/events"
+
+    def __init__(
+        self, read: Read, stroke: Callable[[], anyio.Event], *, pulse: float = PULSE
+    ) -> None:
+        """Make the page.
+
+        Args:
+            read: Reads the journal: after which number, and how many at most.
+            stroke: Returns what is set when the journal grows next; see `Bell`.
+            pulse: See `PULSE`.
+        """
+        self._read = read
+        self._stroke = stroke
+        self._pulse = pulse
+        self._reading = anyio.Semaphore(MOST_READS)  # the poller's commits come between
+        self.streams = 0
+
+    async def respond(self, request: Request) -> Response:
+        """Show what came after a number; 400 where it is none."""
+        streamed = STREAM in request.headers.get("accept", "")
+        try:
+            after = _number("after", request.query.get("after"), 0, 0, LARGEST_SEQ)
+            limit = _number("limit", request.query.get("limit"), 100, 1, MOST_EVENTS)
+            if streamed:
+                last = request.headers.get("last-event-id")
+                after = _number("Last-Event-ID", last or None, after, 0, LARGEST_SEQ)
+        except ValueError as exc:
+            return problem(400, str(exc))
+        return self._stream(after) if streamed else await self._page(after, limit)
+
+    async def _page(self, after: int, limit: int) -> Response:
+        try:
+            events = await self._look(after, limit)
+        except StoreError as exc:
+            return problem(503, f"the journal cannot be read: {exc}")
+        last = events[-1].seq if events else after
+        return long_answer({"next": last}, "events", map(line, events))
+
+    async def _look(self, after: int, limit: int) -> Sequence[JournalEvent]:
+        async with self._reading:
+            return await self._read(after, limit)
+
+    def _stream(self, after: int) -> Response:
+        if self.streams >= MOST_STREAMS:
+            return problem(503, f"{MOST_STREAMS} streams are open; no more are taken")
+        headers = {"X-Accel-Buffering": "no"}
+        return Response(self._messages(after), STREAM, headers=headers)
+
+    async def _messages(self, after: int) -> AsyncIterator[bytes]:
+        self.streams += 1
+        try:
+            yield _OPENING
+            while True:
+                stroke = self._stroke()
+                events = await self._look(after, BATCH)
+                if events:
+                    after = events[-1].seq
+                    yield b"".join(map(_message, events))
+                for pulse in count(1):
+                    if stroke.is_set() or len(events) == BATCH:
+                        break
+                    with anyio.move_on_after(self._pulse):
+                        await stroke.wait()
+                    yield b"" if pulse % PULSES_A_HEARTBEAT else _HEARTBEAT
+        except StoreError:
+            return  # the reader comes back where it was
+        finally:
+            self.streams -= 1
+
+
+def _message(event: JournalEvent) -> bytes:
+    name, data = event.transition.event.encode(), encode_json(line(event))
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.seq, name, data)
+
+
+def _number(name: str, text: str | None, default: int, least: int, most: int) -> int:
+    if text is None:
+        return default
+    if text.isascii() and text.isdecimal() and len(text) <= len(str(most)):
+        number = int(text)
+        if least <= number <= most:
+            return number
+    raise ValueError(f"{name}: must be a number from {least} to {most}")

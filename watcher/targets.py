@@ -1,0 +1,130 @@
+"""From the settings of a target to a door that can be asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+import aiohttp
+import structlog
+
+from watcher import settings as given
+from watcher.client.api import ApiTarget, DevServerApi
+from watcher.client.breaker import Breakers
+from watcher.client.clock import ServerClock
+from watcher.client.credentials.base import Credentials
+from watcher.client.credentials.chain import default_chain
+from watcher.client.credentials.iam import Login, TokenCredentials
+from watcher.client.credentials.metadata import ADDRESS, MetadataCredentials
+from watcher.client.credentials.profiles import ProfileCredentials
+from watcher.client.credentials.static import NoCredentials, StaticCredentials
+from watcher.client.endpoint import iam_endpoint_of
+from watcher.client.line import Line, OnRequest
+from watcher.client.signing import Key
+from watcher.core.errors import Rejected, SettingsError
+
+METADATA_ADDRESS = "HUAWEICLOUD_SDK_METADATA_ENDPOINT"
+"""Environment variable that overrides the address of the instance metadata."""
+
+log = structlog.get_logger()
+
+
+class Targets:
+    """Opens the API of each target over one set of connections and breakers."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        now: Callable[[], float],
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Share a session.
+
+        Args:
+            session: Connections of the whole process.
+            now: Wall clock, Unix seconds.
+            environ: Where keys of the kind `chain` are looked for.
+        """
+        self._line = Line(session, ServerClock(now), Breakers(_tell_breaker))
+        self._environ = environ
+
+    def open(
+        self,
+        name: str,
+        target: given.Target,
+        timeout: float,
+        on_request: OnRequest | None = None,
+    ) -> DevServerApi:
+        """Return the API of a target.
+
+        Args:
+            name: The target's, for what is found wrong with it.
+            target: Its settings.
+            timeout: Seconds for one request.
+            on_request: Told of each request as it is sent.
+
+        Raises:
+            SettingsError: It cannot be asked, such as for an unreadable `ca_file`.
+        """
+        iam = getattr(target.credentials, "iam_endpoint", None)
+        try:
+            api_target = ApiTarget(
+                endpoint=target.url,
+                project_id=target.project_id,
+                region=target.region,
+                iam_endpoint=iam,
+                timeout=timeout,
+                ca_file=target.ca_file,
+            )
+            credentials = self._credentials(target, timeout, on_request)
+            return DevServerApi(self._line, api_target, credentials, on_request)
+        except OSError as exc:
+            finding = exc.strerror or "not a PEM file"
+            raise SettingsError([f"targets.{name}.ca_file: {finding}"]) from None
+        except ValueError as exc:
+            raise SettingsError([f"targets.{name}: {exc}"]) from None
+
+    def _credentials(
+        self, target: given.Target, timeout: float, on_request: OnRequest | None
+    ) -> Credentials:
+        metadata = self._environ.get(METADATA_ADDRESS, ADDRESS)
+        line = self._line
+        match target.credentials:
+            case given.NoCredentials():
+                return NoCredentials()
+            case given.StaticCredentials() as key:
+                return StaticCredentials(
+                    Key(key.access_key, key.secret_key, key.security_token)
+                )
+            case given.ProfileCredentials():
+                return ProfileCredentials(self._environ)
+            case given.MetadataCredentials():
+                return MetadataCredentials(
+                    line.session, line.clock.server_time, metadata
+                )
+            case given.TokenCredentials() as user:
+                login = Login(
+                    user.user,
+                    user.password,
+                    user.domain,
+                    target.project_id,
+                    target.region,
+                )
+                address = user.iam_endpoint or iam_endpoint_of(target.region or "")
+                return TokenCredentials(
+                    line, login, address, timeout=timeout, on_request=on_request
+                )
+            case given.ChainCredentials():
+                return default_chain(line, self._environ, metadata)
+
+
+def _tell_breaker(account: str, refusal: Rejected | None) -> None:
+    if refusal is None:
+        log.info("credentials.accepted", access_key=account)
+    else:
+        log.error(
+            "credentials.locked",
+            access_key=account,
+            refusal=refusal.refusal,
+            error_msg=refusal.message,
+        )
