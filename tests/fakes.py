@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import anyio
 
-from watcher.core.errors import ApiError, StoreError
+from watcher.core.errors import ApiError, ServerError, StoreError
 from watcher.core.model import Job, JobKey, JournalEvent, Snapshot, Task
 
 START = 1_700_000_000.0
@@ -29,6 +29,8 @@ class FakeApi:
         self.answer = answer or (lambda job_id, _: snapshot(job_id))
         self.latency = latency
         self.asked: list[tuple[float, str]] = []
+        self.listed: list[tuple[float, dict, int, int]] = []
+        self.page = lambda *_: ServerError("no list here")
         self.in_flight = self.most_in_flight = 0
 
     async def fetch(self, job_id):
@@ -41,6 +43,15 @@ class FakeApi:
             outcome = self.answer(job_id, now)
         finally:
             self.in_flight -= 1
+        if isinstance(outcome, ApiError):
+            raise outcome
+        return outcome
+
+    async def list_jobs(self, filters, limit, offset):
+        now = anyio.current_time()
+        self.listed.append((now, dict(filters), limit, offset))
+        await anyio.sleep(self.latency)
+        outcome = self.page(limit, offset, now)
         if isinstance(outcome, ApiError):
             raise outcome
         return outcome

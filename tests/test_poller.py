@@ -14,7 +14,7 @@ from watcher.core.errors import (
     Unreachable,
 )
 from watcher.core.listing import Listing, Mode
-from watcher.core.model import JobKey, JobRecord, Phase
+from watcher.core.model import Job, JobKey, JobRecord, ListPage, Phase
 from watcher.core.outages import Outages
 from watcher.core.schedule import Cadence, Pace
 from watcher.lane import Lane
@@ -444,3 +444,145 @@ async def test_an_idle_loop_turns_rarely():
     rig.poller._turn = counting
     await rig.run(keys(1), 100)
     assert turns < 100 + 4 * 10 + 5
+
+
+class TestListing:
+    """Ten or more jobs of a project, and a list call."""
+
+    def rig(self, cloud, **more):
+        api = FakeApi(cloud.answer)
+        api.page = cloud.page
+        return Rig(api=api, mode=more.pop("mode", Mode.LIST), **more)
+
+    async def test_few_calls_and_every_end_within_an_interval(self):
+        cloud = Cloud({f"job-{n}": 50 + 7 * n for n in range(20)})
+        rig = self.rig(cloud, task_interval=600.0)
+        await rig.run(keys(20), 300)
+        assert len(rig.api.asked) <= 20 * 3
+        assert len(rig.api.listed) <= 31
+        for key in keys(20):
+            seen = rig.telemetry.records[key].finished_at - START
+            assert 0 <= seen - cloud.ends[key.job_id] <= 10.5
+        assert rig.told().count("job.finished") == 20
+
+    async def test_single_tasks_are_seen_within_the_task_interval(self):
+        cloud = Cloud({f"job-{n}": 500 for n in range(20)}, task_ends=100)
+        rig = self.rig(cloud, task_interval=30.0)
+        await rig.run(keys(20), 140)
+        seen = [
+            when
+            for when, steps in rig.store.commits
+            for step in steps
+            for told in step.transitions
+            if told.event == "task.transition"
+        ]
+        assert len(seen) == 20
+        assert max(seen) <= 131
+
+    async def test_auto_chooses_by_arithmetic_and_says_so_once(self, lines):
+        cloud = Cloud({f"job-{n}": 5000 for n in range(20)})
+        rig = self.rig(cloud, mode=Mode.AUTO)
+        await rig.run(keys(20), 200)
+        (line,) = events(lines, "poll.mode")
+        assert (line["mode"], line["reason"]) == ("list", "1 pages for 20 jobs")
+        few = self.rig(cloud, mode=Mode.AUTO)
+        await few.run(keys(3), 200)
+        assert few.api.listed == []
+
+    @pytest.mark.parametrize("how", ["refused", "ignored", "silent"])
+    async def test_falls_back_and_loses_nothing(self, how, lines):
+        cloud = Cloud({f"job-{n}": 100 + n for n in range(40)}, paging=how)
+        rig = self.rig(cloud)
+        await rig.run(keys(40), 200)
+        assert rig.told().count("job.finished") == 40
+        for key in keys(40):
+            seen = rig.telemetry.records[key].finished_at - START
+            assert seen - cloud.ends[key.job_id] <= 10.5
+        assert len(rig.api.listed) <= 4
+        assert Phase.GONE not in {r.phase for r in rig.poller.records.values()}
+
+    async def test_from_the_list_back_to_detail_within_an_interval(self, lines):
+        cloud = Cloud({f"job-{n}": 5000 for n in range(20)}, breaks_at=100)
+        rig = self.rig(cloud, task_interval=600.0)
+        await rig.run(keys(20), 300)
+        assert [line["mode"] for line in events(lines, "poll.mode")] == [
+            "list",
+            "detail",
+        ]
+        late = [at for at in rig.api.times() if at > 200]
+        assert len(late) >= 20 * 9
+
+    async def test_pages_keep_to_the_ceiling_too(self):
+        cloud = Cloud({f"job-{n}": 5000 for n in range(300)}, size=10)
+        rig = self.rig(cloud, rate=20)
+        await rig.run(keys(300), 60)
+        times = sorted([*rig.api.times(), *(at for at, *_ in rig.api.listed)])
+        assert max(sum(t <= at < t + 1 for at in times) for t in times) <= 21
+        assert len(rig.api.listed) >= 30
+
+    async def test_a_throttled_list_waits(self):
+        cloud = Cloud({f"job-{n}": 5000 for n in range(20)})
+        rig = self.rig(cloud)
+        rig.api.page = lambda *_: Throttled("slow", retry_after=50)
+        await rig.run(keys(20), 45)
+        assert len(rig.api.listed) == 1
+
+    async def test_a_gone_job_that_is_listed_again_is_watched_again(self):
+        cloud = Cloud({f"job-{n}": 5000 for n in range(20)})
+
+        def answer(job_id, now):
+            if job_id == "job-0" and now < 200:
+                return JobNotFound("none", status_code=400)
+            return cloud.answer(job_id, now)
+
+        rig = self.rig(cloud)
+        rig.api.answer = answer
+        cloud.hidden = {"job-0"}
+
+        async def show():
+            assert rig.poller.records[keys(1)[0]].phase is Phase.GONE
+            cloud.hidden = set()
+
+        await rig.run(keys(20), 260, (200, show))
+        assert rig.poller.records[keys(1)[0]].phase is Phase.ACTIVE
+
+    async def test_discovery_finds_what_is_listed(self):
+        cloud = Cloud({f"job-{n}": 5000 for n in range(3)})
+        rig = self.rig(cloud, mode=Mode.DETAIL, discover={"status": "PROCESSING"})
+        await rig.run([], 5)
+        assert set(rig.lanes["prod"].listing.found) == {"job-0", "job-1", "job-2"}
+        assert rig.api.asked == []
+
+
+class Cloud:
+    """Jobs that run until their end, with a list call."""
+
+    def __init__(
+        self, ends, *, size=1000, paging="honoured", task_ends=1e9, breaks_at=1e9
+    ):
+        self.ends, self.size, self.paging = ends, size, paging
+        self.task_ends, self.breaks_at = task_ends, breaks_at
+        self.hidden = set()
+
+    def answer(self, job_id, now):
+        over = now >= self.ends[job_id]
+        done = over or now >= self.task_ends
+        return snapshot(
+            job_id,
+            "FINISHED" if over else "PROCESSING",
+            {"t1": "SUCCESS" if done else "PROCESSING"},
+        )
+
+    def page(self, limit, offset, now):
+        if self.paging == "refused" or now >= self.breaks_at:
+            return Rejected("no such parameter", status_code=400)
+        rows = [
+            Job(each, "PROCESSING", None)
+            for each, end in self.ends.items()
+            if now < end and each not in self.hidden
+        ]
+        if self.paging == "silent":
+            return ListPage((), 0)
+        if self.paging == "ignored":
+            return ListPage(tuple(rows[:10]), len(rows))
+        return ListPage(tuple(rows[offset : offset + min(limit, self.size)]), len(rows))
