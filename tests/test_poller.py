@@ -490,7 +490,7 @@ class TestListing:
         assert few.api.listed == []
 
     @pytest.mark.parametrize("how", ["refused", "ignored", "silent"])
-    async def test_falls_back_and_loses_nothing(self, how, lines):
+    async def test_falls_back_and_loses_nothing(self, how):
         cloud = Cloud({f"job-{n}": 100 + n for n in range(40)}, paging=how)
         rig = self.rig(cloud)
         await rig.run(keys(40), 200)

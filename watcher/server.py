@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import (
     AsyncGenerator,
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from watcher.access import (
     LARGEST_BODY,
@@ -35,6 +37,16 @@ _NO_CONTENT = 204
 
 def _no_token() -> None:
     return None
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Whether aiohttp speaks of anything but a request that is none."""
+    error = record.exc_info and record.exc_info[1]
+    return not isinstance(error, HttpProcessingError)
+
+
+_LOGGER = logging.getLogger("watcher.server")
+_LOGGER.addFilter(_is_our_fault)
 
 
 @asynccontextmanager
@@ -70,7 +82,7 @@ async def serve(
         app.router.add_get(page.path, _show(page))
     for action in actions:
         app.router.add_route(action.method, action.path, _carry_out(action, token))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(app, access_log=None, logger=_LOGGER, shutdown_timeout=0.5)
     await runner.setup()
     try:
         tls = web_config.tls if web_config else None

@@ -129,7 +129,9 @@ async def test_a_body_is_bounded():
 async def test_a_body_that_does_not_come(monkeypatch):
     monkeypatch.setattr("watcher.access.BODY_TIMEOUT", 0.2)
     action = Change()
-    async with serve([], "127.0.0.1", 0, actions=[action], token=lambda: "t") as address:
+    async with serve(
+        [], "127.0.0.1", 0, actions=[action], token=lambda: "t"
+    ) as address:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(b"POST /change/it HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n")
         writer.write(b"Content-Type: application/json\r\n")
@@ -155,3 +157,32 @@ async def test_refusals_are_json_and_as_guarded_as_pages():
                 assert response.headers["Server"] == "devserver-watcher"
                 allowed = "POST" if status == 405 else None
                 assert response.headers.get("Allow") == allowed
+
+
+async def test_nonsense_is_answered_and_not_logged(caplog):
+    async with serve([], "127.0.0.1", 0) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"\x16\x03\x01 nonsense\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert b" 400 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+    assert not caplog.records
+
+
+class Fault:
+    path = "/fault"
+
+    async def respond(self, _):
+        raise RuntimeError("a fault of ours")
+
+
+async def test_a_fault_of_ours_is_logged_and_not_shown(caplog):
+    async with (
+        serve([Fault()], "127.0.0.1", 0) as address,
+        aiohttp.ClientSession("http://{}:{}".format(*address)) as session,
+        session.get("/fault") as response,
+    ):
+        assert response.status == 500
+        assert "ours" not in await response.text()
+    assert "a fault of ours" in caplog.text
