@@ -21,6 +21,7 @@ from watcher.client.transport import open_session
 from watcher.core.errors import SettingsError, WatcherError
 from watcher.delivery import Courier, prune_regularly
 from watcher.logs import LineWriter, configure_logging
+from watcher.notify import Notifier, open_notifier
 from watcher.pages.health import LivenessPage, ReadinessPage
 from watcher.pages.landing import LandingPage
 from watcher.pages.metrics import MetricsPage
@@ -59,6 +60,10 @@ def _ignore(_: Started) -> None:
     return None
 
 
+def _no_fault(_: str) -> None:
+    return None
+
+
 def main(settings: Settings, run: Run) -> int:
     """Set up the process, run the daemon in it, and return the exit code.
 
@@ -85,6 +90,7 @@ async def run(
     settings: Settings,
     writer: LineWriter,
     started: Callable[[Started], None] = _ignore,
+    fault_point: Callable[[str], None] = _no_fault,
 ) -> int:
     """Watch until a signal comes, or until all is done where that is wished.
 
@@ -93,6 +99,8 @@ async def run(
         settings: What to watch and how.
         writer: Where the log sink writes.
         started: Called once the pages are served.
+        fault_point: Called with the name of each step of commit and delivery; for
+            tests that end the process there.
 
     Returns:
         The exit code: 1 where `finished.exit_when_done` ended it and a job did not
@@ -104,11 +112,16 @@ async def run(
     """
     async with AsyncExitStack() as stack:
         sinks = await _open_sinks(stack, settings, writer)
-        store = await stack.enter_async_context(_open_store(settings, sinks))
+        store = await stack.enter_async_context(_open_store(settings, sinks, fault_point))
         metrics = MetricsPage()
-        couriers = [Courier(sink, store, jitter=random.random) for sink in sinks]
+        couriers = [
+            Courier(sink, store, jitter=random.random, fault_point=fault_point)
+            for sink in sinks
+        ]
         session = await stack.enter_async_context(open_session())
-        reload = Reload(origin, settings, Targets(session, wall), metrics, wall)
+        notifier = stack.enter_context(open_notifier())
+        targets = Targets(session, wall)
+        reload = Reload(origin, settings, targets, metrics, wall, notifier)
         poller = Poller(
             reload.lanes,
             store,
@@ -116,7 +129,10 @@ async def run(
             wall=wall,
             chance=random.random,
             announce=partial(_wake, couriers),
+            turned=notifier.turned,
         )
+        metrics.own.show_sinks(couriers)
+        metrics.own.show_pending(lambda: poller.pending)
         watching = Watching(
             poller,
             reload.lanes,
@@ -124,6 +140,7 @@ async def run(
             settings.finished,
             served=metrics.served,
             wall=wall,
+            status=notifier.status,
         )
         watching.sources = reload.sources()
         pages = _pages(poller, watching, metrics)
@@ -135,7 +152,8 @@ async def run(
             targets=list(settings.targets),
             listen=url,
         )
-        await _watch(poller, watching, reload, couriers, store)
+        notifier.ready()
+        await _watch(poller, watching, reload, couriers, store, notifier)
         return watching.exit_code
 
 
@@ -145,6 +163,7 @@ async def _watch(
     reload: Reload,
     couriers: Sequence[Courier],
     store: Store,
+    notifier: Notifier,
 ) -> None:
     async with anyio.create_task_group() as tasks:
         for courier in couriers:
@@ -157,6 +176,7 @@ async def _watch(
             await poller.run(until=watching.stop.wait)
             helpers.cancel_scope.cancel()
         log.info("watcher.stopping")
+        notifier.stopping()
         for courier in couriers:
             courier.stop()
     log.info("watcher.stopped")
@@ -198,12 +218,16 @@ async def _open_sinks(
 
 @asynccontextmanager
 async def _open_store(
-    settings: Settings, sinks: Sequence[Sink]
+    settings: Settings, sinks: Sequence[Sink], fault_point: Callable[[str], None]
 ) -> AsyncIterator[Store]:
     folder = Path(os.environ.get("STATE_DIRECTORY", "."))
     names = [sink.name for sink in sinks]
     async with open_store(
-        settings.store.url, folder=folder, now=wall, sinks=names
+        settings.store.url,
+        folder=folder,
+        now=wall,
+        sinks=names,
+        fault_point=fault_point,
     ) as store:
         yield store
 

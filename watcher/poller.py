@@ -63,6 +63,10 @@ def _nothing() -> None:
     return None
 
 
+def _note_nothing(_: float) -> None:
+    return None
+
+
 class Poller:
     """Watches jobs until they finish.
 
@@ -79,6 +83,7 @@ class Poller:
         wall: Callable[[], float],
         chance: Callable[[], float],
         announce: Callable[[], None] = _nothing,
+        turned: Callable[[float], None] = _note_nothing,
     ) -> None:
         """Make a poller that watches nothing yet.
 
@@ -89,6 +94,7 @@ class Poller:
             wall: Wall clock, Unix seconds.
             chance: Draws a number in [0, 1).
             announce: Called after each commit that wrote transitions.
+            turned: Called with the monotonic time at each turn of the loop.
         """
         self._lanes = lanes
         self._store = store
@@ -96,6 +102,7 @@ class Poller:
         self._wall = wall
         self._chance = chance
         self._announce = announce
+        self._turned = turned
         self._records: dict[JobKey, JobRecord] = {}
         self._retired: set[JobKey] = set()
         self._pending: dict[JobKey, Step] = {}
@@ -120,6 +127,11 @@ class Poller:
     def retired(self) -> frozenset[JobKey]:
         """Finished jobs that are shown no more."""
         return frozenset(self._retired)
+
+    @property
+    def pending(self) -> int:
+        """How many jobs have transitions that the store has not taken yet."""
+        return len(self._pending)
 
     @property
     def attempted(self) -> bool:
@@ -210,6 +222,7 @@ class Poller:
 
     async def _turn(self, tasks: TaskGroup) -> None:
         now = self.turned_at = anyio.current_time()
+        self._turned(now)
         if self._has_room:
             for lane in self._lanes.values():
                 if lane.release_page(now):

@@ -164,6 +164,22 @@ class Sink(Protocol):
         """
 
 
+class SinkState(Protocol):
+    """How the delivery to one sink goes."""
+
+    @property
+    def name(self) -> str:
+        """Name of the sink."""
+
+    @property
+    def backlog(self) -> int:
+        """Events that it has not taken yet."""
+
+    delivered: int
+    failed: int
+    dead_lettered: int
+
+
 class Telemetry(Protocol):
     """What the poller tells of its own work."""
 

@@ -14,6 +14,7 @@ from watcher.core.listing import Listing
 from watcher.core.outages import Outages
 from watcher.core.schedule import Cadence, Gate, Pace
 from watcher.lane import Lane
+from watcher.notify import Notifier
 from watcher.pages.metrics import MetricsPage
 from watcher.ports import JobApi, JobSource
 from watcher.settings import Origin, Poll, Settings, Target, check_job_id
@@ -42,6 +43,7 @@ class Reload:
         targets: Targets,
         metrics: MetricsPage,
         wall: Callable[[], float],
+        notifier: Notifier,
     ) -> None:
         """Put the first settings in force.
 
@@ -54,11 +56,12 @@ class Reload:
         self._targets = targets
         self._metrics = metrics
         self._wall = wall
+        self._notifier = notifier
         self._files: dict[tuple[str, tuple[str, ...]], JobFiles] = {}
         self._turn = anyio.Lock()
         self._read = origin.fingerprint()
         self._apply(settings, self._open(settings, None))
-        metrics.reloaded(wall())
+        metrics.own.reloaded(wall())
 
     async def run(self, watching: Watching) -> None:
         """Reload whenever a file that settings come from has changed."""
@@ -82,19 +85,26 @@ class Reload:
             SettingsError: Nothing was changed.
         """
         async with self._turn:
-            self._read = await anyio.to_thread.run_sync(self._origin.fingerprint)
+            self._notifier.reloading(anyio.current_time())
             try:
-                settings = await anyio.to_thread.run_sync(self._origin.load)
-                apis = self._open(settings, self.settings)
-            except SettingsError:
-                self._metrics.reloaded(None)
-                raise
-            self._apply(settings, apis)
-            watching.finished = settings.finished
-            watching.sources = self.sources()
-            await watching.look()
-            self._metrics.reloaded(self._wall())
-            log.info("config.reloaded", targets=list(settings.targets))
+                await self._change_to_present(watching)
+            finally:
+                self._notifier.ready()
+
+    async def _change_to_present(self, watching: Watching) -> None:
+        self._read = await anyio.to_thread.run_sync(self._origin.fingerprint)
+        try:
+            settings = await anyio.to_thread.run_sync(self._origin.load)
+            apis = self._open(settings, self.settings)
+        except SettingsError:
+            self._metrics.own.reloaded(None)
+            raise
+        self._apply(settings, apis)
+        watching.finished = settings.finished
+        watching.sources = self.sources()
+        await watching.look()
+        self._metrics.own.reloaded(self._wall())
+        log.info("config.reloaded", targets=list(settings.targets))
 
     def sources(self) -> list[JobSource]:
         """Return the sources of ids of the settings in force."""
@@ -112,7 +122,10 @@ class Reload:
         """Open the targets that are new or are asked in another way."""
         return {
             name: self._targets.open(
-                name, target, new.poll.timeout, partial(self._metrics.requested, name)
+                name,
+                target,
+                new.poll.timeout,
+                partial(self._metrics.own.requested, name),
             )
             for name, target in new.targets.items()
             if old is None

@@ -39,6 +39,7 @@ class Watching:
         *,
         served: Callable[[JobKey], bool],
         wall: Callable[[], float],
+        status: Callable[[str], None],
     ) -> None:
         """Watch nothing yet.
 
@@ -49,6 +50,7 @@ class Watching:
             finished: What becomes of finished jobs.
             served: Whether somebody was shown a job's final state.
             wall: Wall clock, Unix seconds.
+            status: Told in one line how it goes.
         """
         self.looked = False
         self.finished = finished
@@ -59,6 +61,7 @@ class Watching:
         self._store = store
         self._served = served
         self._wall = wall
+        self._status = status
         self._given: frozenset[JobKey] = frozenset()
         self._added: frozenset[JobKey] = frozenset()
         self._problems: frozenset[str] = frozenset()
@@ -75,6 +78,7 @@ class Watching:
         self._added = await self._store.watched()
         while True:
             await self.look()
+            self._status(self._summary())
             if self.finished.exit_when_done and self._poller.done:
                 self.stop.set()
             await anyio.sleep(LOOK_EVERY)
@@ -120,6 +124,13 @@ class Watching:
             await self._save(self._added - {key})
             await self._watch(self._given | self._added)
             return known
+
+    def _summary(self) -> str:
+        lanes = self._lanes.values()
+        jobs = f"{len(self._poller.records)} jobs watched"
+        running = f"{sum(len(lane.running) for lane in lanes)} running"
+        failing = sorted(lane.name for lane in lanes if lane.outages.failing)
+        return f"{jobs}, {running}; failing targets: {', '.join(failing) or 'none'}"
 
     def _discovered(self) -> frozenset[JobKey]:
         return frozenset(

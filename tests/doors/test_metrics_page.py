@@ -224,7 +224,7 @@ async def test_both_formats_parse_and_every_family_is_explained(headers, parse, 
     )
     page.polled("prod", 0.2, 0.1, None)
     page.polled("prod", 0.2, -0.1, Reason.THROTTLED)
-    page.requested("prod", "detail")
+    page.own.requested("prod", "detail")
     shown, content_type = await text(page, headers)
     assert content_type.startswith(kind)
     families = {family.name: family for family in parse(shown)}
@@ -296,11 +296,27 @@ async def test_targets_come_and_go():
 
 async def test_reloads():
     page = page_of()
-    page.reloaded(START)
-    page.reloaded(None)
+    page.own.reloaded(START)
+    page.own.reloaded(None)
     shown, _ = await text(page)
     assert "watcher_config_last_reload_successful 0.0" in shown
     assert (
         f"watcher_config_last_reload_success_timestamp_seconds {START:.8e}"
         in shown.replace("1.7e+09", f"{START:.8e}")
     )
+
+
+class FakeSink:
+    name, backlog, delivered, failed, dead_lettered = "hook", 3, 10, 2, 1
+
+
+async def test_sinks_and_store():
+    page = page_of()
+    page.own.show_sinks([FakeSink()])
+    page.own.show_pending(lambda: 7)
+    shown, _ = await text(page)
+    assert 'watcher_sink_backlog{sink="hook"} 3.0\n' in shown
+    assert 'watcher_sink_delivered_total{sink="hook"} 10.0\n' in shown
+    assert 'watcher_sink_failures_total{sink="hook"} 2.0\n' in shown
+    assert 'watcher_sink_dead_letters_total{sink="hook"} 1.0\n' in shown
+    assert "watcher_store_pending_jobs 7.0\n" in shown

@@ -55,6 +55,7 @@ async def open_store(
     sinks: Iterable[str],
     retention: Retention | None = None,
     on_damage: Callable[[Damage], None] = log_damage,
+    fault_point: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Store]:
     """Open the store that a URL names, for as long as the block runs.
 
@@ -66,6 +67,7 @@ async def open_store(
             owed what is committed from now on.
         retention: How much of the journal is kept.
         on_damage: Told of a damaged file after it was replaced.
+        fault_point: Called with the name of each step; for tests that end the process.
 
     Raises:
         StoreError: It cannot be opened.
@@ -75,7 +77,12 @@ async def open_store(
         yield MemoryStore(now=now, sinks=sinks)
         return
     store = SqliteStore(
-        path, now=now, sinks=sinks, retention=retention, on_damage=on_damage
+        path,
+        now=now,
+        sinks=sinks,
+        retention=retention,
+        on_damage=on_damage,
+        fault_point=fault_point,
     )
     try:
         await store.open()

@@ -1,13 +1,10 @@
 """`/metrics`: each job rendered to bytes when it changes, joined when it is asked for.
 
-prometheus_client holds the watcher's own counters and histograms only.
-
 Source: Prometheus, "Writing exporters"; OpenMetrics 1.0.
 """
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import (
     AsyncIterator,
@@ -16,17 +13,15 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import anyio.lowlevel
-import prometheus_client as prometheus
+from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import (
     generate_latest as generate_openmetrics,
 )
 
-from watcher import __version__
 from watcher.core.errors import Reason
 from watcher.core.model import JobKey, JobRecord, Phase, Step
 from watcher.pages.metrics.families import (
@@ -36,19 +31,21 @@ from watcher.pages.metrics.families import (
     LAST_SUCCESS,
     Family,
     escape,
-    status_word,
 )
+from watcher.pages.metrics.own import OwnMetrics
 from watcher.ports import JobApi, Request, Response
 
-TEXT = prometheus.CONTENT_TYPE_LATEST
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 CHUNK = 2**18
-_REQUEST_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_LATENCY_SECONDS = (0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900, 3600)
 
 
 class MetricsPage:
-    """The series of all jobs and of the watcher itself."""
+    """The series of all jobs and of the watcher itself.
+
+    Attributes:
+        path: Where it is served.
+        own: The watcher's own metrics.
+    """
 
     path = "/metrics"
 
@@ -65,8 +62,7 @@ class MetricsPage:
         self._phases: Counter[tuple[str, Phase]] = Counter()
         self._targets: tuple[str, ...] = ()
         self._task_series = 0
-        self.registry = prometheus.CollectorRegistry()
-        self._add_own_metrics()
+        self.own = OwnMetrics()
 
     def configure(
         self, tasks: Literal["all", "failed", "none"], max_task_series: int
@@ -80,137 +76,23 @@ class MetricsPage:
         self._tasks = tasks
         self._max_task_series = max_task_series
 
-    def _add_own_metrics(self) -> None:
-        own = self.registry
-        prometheus.ProcessCollector(registry=own)
-        prometheus.GCCollector(registry=own)
-        target = ["target"]
-        self._polls = prometheus.Counter(
-            "watcher_polls", "Polls of jobs.", target, registry=own
-        )
-        self._poll_failures = prometheus.Counter(
-            "watcher_poll_failures",
-            "Polls without a good answer.",
-            ["target", "reason"],
-            registry=own,
-        )
-        self._transitions = prometheus.Counter(
-            "watcher_transitions",
-            "Task transitions that were told.",
-            ["target", "to"],
-            registry=own,
-        )
-        self._durations = self._histogram(
-            "watcher_poll_duration_seconds", "Time of one request.", _REQUEST_SECONDS
-        )
-        self._lags = self._histogram(
-            "watcher_poll_lag_seconds",
-            "How late a due poll was sent.",
-            _LATENCY_SECONDS,
-        )
-        self._latencies = self._histogram(
-            "watcher_detection_latency_seconds",
-            "From the API's update_at to the observation, corrected for clock skew.",
-            _LATENCY_SECONDS,
-        )
-        self._requests = prometheus.Counter(
-            "watcher_api_requests",
-            "Requests sent to the cloud.",
-            ["target", "call"],
-            registry=own,
-        )
-        self._locked = prometheus.Gauge(
-            "watcher_credentials_locked",
-            "Whether requests are held back because the access key was refused.",
-            target,
-            registry=own,
-        )
-        self._skew = prometheus.Gauge(
-            "watcher_clock_skew_seconds",
-            "This machine's clock minus the server's.",
-            target,
-            registry=own,
-        )
-        build = prometheus.Gauge(
-            "watcher_build_info",
-            "What runs.",
-            ["version", "python_version"],
-            registry=own,
-        )
-        build.labels(__version__, platform.python_version()).set(1)
-        self._reload_worked = prometheus.Gauge(
-            "watcher_config_last_reload_successful",
-            "Whether the last reading of the configuration was put in force.",
-            registry=own,
-        )
-        self._reload_success = prometheus.Gauge(
-            "watcher_config_last_reload_success_timestamp_seconds",
-            "When a configuration was last put in force.",
-            registry=own,
-        )
-
-    def _histogram(
-        self, name: str, what: str, buckets: Sequence[float]
-    ) -> prometheus.Histogram:
-        return prometheus.Histogram(
-            name, what, ["target"], buckets=buckets, registry=self.registry
-        )
-
-    def reloaded(self, at: float | None) -> None:
-        """Note when a configuration was put in force; None: it was refused."""
-        self._reload_worked.set(at is not None)
-        if at is not None:
-            self._reload_success.set(at)
-
     def show_apis(self, apis: Mapping[str, JobApi]) -> None:
-        """Show exactly these targets; their state is read at every scrape."""
-        for name in set(self._targets) - set(apis):
-            self._skew.remove(name)
-            self._locked.remove(name)
-        for name in set(apis) - set(self._targets):
-            self._begin_counting(name)
+        """Show exactly these targets."""
         self._targets = tuple(apis)
-        for name, api in apis.items():
-            self._skew.labels(name).set_function(partial(_skew_of, api))
-            self._locked.labels(name).set_function(partial(_lock_of, api))
-
-    def _begin_counting(self, name: str) -> None:
-        for metric in (self._polls, self._durations, self._lags, self._latencies):
-            metric.labels(name)
-        for call in ("detail", "list", "token"):
-            self._requests.labels(name, call)
-        for reason in Reason:
-            self._poll_failures.labels(name, reason)
-        for word in ("PROCESSING", "SUCCESS", "FAILED"):
-            self._transitions.labels(name, word)
-
-    def requested(self, target: str, call: str) -> None:
-        """Count one request that was sent."""
-        self._requests.labels(target, call).inc()
+        self.own.show_apis(apis)
 
     def polled(
         self, target: str, seconds: float, lag: float, failure: Reason | None
     ) -> None:
         """Count one poll."""
-        self._polls.labels(target).inc()
-        self._durations.labels(target).observe(seconds)
-        self._lags.labels(target).observe(max(0.0, lag))
-        if failure is not None:
-            self._poll_failures.labels(target, failure).inc()
+        self.own.polled(target, seconds, lag, failure)
 
     def published(self, steps: Iterable[Step]) -> None:
         """Render what changed, and count the transitions."""
         for step in steps:
             self._render(step.record)
             for each in step.transitions:
-                if each.event == "task.transition":
-                    self._count(each.key.target, each.fields)
-
-    def _count(self, target: str, fields: Mapping[str, Any]) -> None:
-        self._transitions.labels(target, status_word(fields["to"])).inc()
-        latency = fields["detection_latency_seconds"]
-        if latency is not None and fields["from"] is not None:
-            self._latencies.labels(target).observe(latency)
+                self.own.told(each)
 
     def _render(self, record: JobRecord) -> None:
         key = record.key
@@ -261,10 +143,12 @@ class MetricsPage:
         """Render everything in the format that the scraper prefers."""
         self._unserved.clear()
         modern = "application/openmetrics-text" in request.headers.get("accept", "")
-        own = (generate_openmetrics if modern else generate_latest)(self.registry)
+        own = (generate_openmetrics if modern else generate_latest)(self.own.registry)
         parts = [part for family in self._exposed() for part in self._family(family)]
         parts += [self._summary(), own]
-        return Response(_in_chunks(parts), OPENMETRICS if modern else TEXT)
+        return Response(
+            _in_chunks(parts), OPENMETRICS if modern else CONTENT_TYPE_LATEST
+        )
 
     def _exposed(self) -> list[Family]:
         families = [*JOB_FAMILIES, LAST_SUCCESS]
@@ -292,14 +176,6 @@ class MetricsPage:
         )
         flag = f"watcher_metrics_degraded {int(self.degraded)}\n"
         return jobs.header() + lines.encode() + degraded.header() + flag.encode()
-
-
-def _skew_of(api: JobApi) -> float:
-    return api.clock_skew
-
-
-def _lock_of(api: JobApi) -> float:
-    return float(api.locked)
 
 
 def _looks_the_same(known: JobRecord, record: JobRecord) -> bool:

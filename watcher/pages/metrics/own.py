@@ -1,0 +1,193 @@
+"""What the watcher tells of its own work: counters, histograms and a few gauges."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import prometheus_client as prometheus
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from watcher import __version__
+from watcher.core.errors import Reason
+from watcher.core.model import Transition
+from watcher.pages.metrics.families import status_word
+from watcher.ports import JobApi, SinkState
+
+CALLS = ("detail", "list", "token")
+_REQUEST_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LATENCY_SECONDS = (0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900, 3600)
+
+
+class OwnMetrics:
+    """A registry of the watcher's own metrics, and the ways to move them."""
+
+    def __init__(self) -> None:
+        """Begin at zero, without targets."""
+        self.registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=self.registry)
+        prometheus.GCCollector(registry=self.registry)
+        self._targets: frozenset[str] = frozenset()
+        self._polls = self._counter("watcher_polls", "Polls of jobs.")
+        self._poll_failures = self._counter(
+            "watcher_poll_failures", "Polls without a good answer.", "reason"
+        )
+        self._transitions = self._counter(
+            "watcher_transitions", "Task transitions that were told.", "to"
+        )
+        self._requests = self._counter(
+            "watcher_api_requests", "Requests sent to the cloud.", "call"
+        )
+        self._durations = self._histogram(
+            "watcher_poll_duration_seconds", "Time of one request.", _REQUEST_SECONDS
+        )
+        self._lags = self._histogram(
+            "watcher_poll_lag_seconds",
+            "How late a due poll was sent.",
+            _LATENCY_SECONDS,
+        )
+        self._latencies = self._histogram(
+            "watcher_detection_latency_seconds",
+            "From the API's update_at to the observation, corrected for clock skew.",
+            _LATENCY_SECONDS,
+        )
+        self._locked = self._gauge(
+            "watcher_credentials_locked",
+            "Whether requests are held back because the access key was refused.",
+            "target",
+        )
+        self._skew = self._gauge(
+            "watcher_clock_skew_seconds",
+            "This machine's clock minus the server's.",
+            "target",
+        )
+        self._reload_worked = self._gauge(
+            "watcher_config_last_reload_successful",
+            "Whether the configuration that was last read is in force.",
+        )
+        self._reload_success = self._gauge(
+            "watcher_config_last_reload_success_timestamp_seconds",
+            "When a configuration was last put in force.",
+        )
+        self._pending = self._gauge(
+            "watcher_store_pending_jobs",
+            "Jobs with transitions that the store has not taken yet.",
+        )
+        self._gauge(
+            "watcher_build_info", "What runs.", "version", "python_version"
+        ).labels(__version__, platform.python_version()).set(1)
+
+    def _counter(self, name: str, what: str, *labels: str) -> prometheus.Counter:
+        return prometheus.Counter(
+            name, what, ["target", *labels], registry=self.registry
+        )
+
+    def _gauge(self, name: str, what: str, *labels: str) -> prometheus.Gauge:
+        return prometheus.Gauge(name, what, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, what: str, buckets: Sequence[float]
+    ) -> prometheus.Histogram:
+        return prometheus.Histogram(
+            name, what, ["target"], buckets=buckets, registry=self.registry
+        )
+
+    def polled(
+        self, target: str, seconds: float, lag: float, failure: Reason | None
+    ) -> None:
+        """Count one poll."""
+        self._polls.labels(target).inc()
+        self._durations.labels(target).observe(seconds)
+        self._lags.labels(target).observe(max(0.0, lag))
+        if failure is not None:
+            self._poll_failures.labels(target, failure).inc()
+
+    def requested(self, target: str, call: str) -> None:
+        """Count one request that was sent."""
+        self._requests.labels(target, call).inc()
+
+    def told(self, transition: Transition) -> None:
+        """Count a transition of a task; one first seen has no latency of detection."""
+        if transition.event != "task.transition":
+            return
+        target, fields = transition.key.target, transition.fields
+        self._transitions.labels(target, status_word(fields["to"])).inc()
+        latency = fields["detection_latency_seconds"]
+        if latency is not None and fields["from"] is not None:
+            self._latencies.labels(target).observe(latency)
+
+    def reloaded(self, at: float | None) -> None:
+        """Note when a configuration was put in force; None: it was refused."""
+        self._reload_worked.set(at is not None)
+        if at is not None:
+            self._reload_success.set(at)
+
+    def show_apis(self, apis: Mapping[str, JobApi]) -> None:
+        """Show exactly these targets; their state is read at every scrape."""
+        for name in self._targets - apis.keys():
+            self._skew.remove(name)
+            self._locked.remove(name)
+        for name in apis.keys() - self._targets:
+            self._begin_counting(name)
+        self._targets = frozenset(apis)
+        for name, api in apis.items():
+            self._skew.labels(name).set_function(partial(_skew_of, api))
+            self._locked.labels(name).set_function(partial(_lock_of, api))
+
+    def show_pending(self, pending: Callable[[], float]) -> None:
+        """Show how many jobs wait for the store, read at every scrape."""
+        self._pending.set_function(pending)
+
+    def show_sinks(self, sinks: Sequence[SinkState]) -> None:
+        """Show the delivery state of these sinks, read at every scrape."""
+        self.registry.register(_SinkCollector(sinks))
+
+    def _begin_counting(self, name: str) -> None:
+        for metric in (self._polls, self._durations, self._lags, self._latencies):
+            metric.labels(name)
+        for call in CALLS:
+            self._requests.labels(name, call)
+        for reason in Reason:
+            self._poll_failures.labels(name, reason)
+        for word in ("PROCESSING", "SUCCESS", "FAILED"):
+            self._transitions.labels(name, word)
+
+
+def _skew_of(api: JobApi) -> float:
+    return api.clock_skew
+
+
+def _lock_of(api: JobApi) -> float:
+    return float(api.locked)
+
+
+class _SinkCollector(Collector):
+    def __init__(self, sinks: Sequence[SinkState]) -> None:
+        self._sinks = sinks
+
+    def collect(self) -> Iterable[Metric]:
+        backlog = GaugeMetricFamily(
+            "watcher_sink_backlog",
+            "Events that the sink has not taken yet.",
+            labels=["sink"],
+        )
+        delivered = CounterMetricFamily(
+            "watcher_sink_delivered", "Events that the sink took.", labels=["sink"]
+        )
+        failed = CounterMetricFamily(
+            "watcher_sink_failures", "Attempts that it refused.", labels=["sink"]
+        )
+        dead = CounterMetricFamily(
+            "watcher_sink_dead_letters",
+            "Events that went past retention without being taken.",
+            labels=["sink"],
+        )
+        for sink in self._sinks:
+            backlog.add_metric([sink.name], sink.backlog)
+            delivered.add_metric([sink.name], sink.delivered)
+            failed.add_metric([sink.name], sink.failed)
+            dead.add_metric([sink.name], sink.dead_lettered)
+        return [backlog, delivered, failed, dead]
