@@ -1,0 +1,68 @@
+"""Each import contract, broken on purpose, is found broken."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LINT = Path(sys.executable).with_name("lint-imports")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree("watcher", tmp_path / "watcher", ignore=ignored)
+    shutil.copy("pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def broken(folder):
+    done = subprocess.run(
+        [LINT, "--no-cache"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode in {0, 1}, done.stdout + done.stderr
+    return {
+        line.partition(" BROKEN")[0]
+        for line in done.stdout.splitlines()
+        if " BROKEN" in line
+    }
+
+
+def test_all_are_kept(copy):
+    assert broken(copy) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("ports.py", "import watcher.poller", "floors: "),
+        ("sources.py", "import watcher.logs", "floors: "),
+        ("core/errors.py", "import watcher.core.model", "floors of the core"),
+        ("core/wire.py", "import watcher.core.schedule", "floors of the core"),
+        ("core/tracker.py", "import time", "the core does no I/O"),
+        ("core/schedule.py", "import random", "the core does no I/O"),
+        ("core/model.py", "import msgspec", "the core decodes JSON in one place"),
+        ("poller.py", "import aiohttp", "each third party has its homes"),
+        ("settings.py", "import prometheus_client", "each third party has its homes"),
+        ("simulator/jobs.py", "import watcher.core.tracker", "the simulator is"),
+        ("pages/landing.py", "import watcher.pages.health", "sinks do not know"),
+        ("sinks/webhook.py", "import watcher.sinks.log", "sinks do not know"),
+    ],
+)
+def test_a_breach_is_found(copy, module, line, contract):
+    file = copy / "watcher" / module
+    file.write_text(
+        file.read_text().replace(
+            "from __future__ import annotations\n",
+            f"from __future__ import annotations\n\n{line}\n",
+            1,
+        )
+    )
+    assert any(name.startswith(contract) for name in broken(copy))
