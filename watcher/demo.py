@@ -57,7 +57,7 @@ def _values(
                 "jobs": job_ids,
             }
         },
-        "poll": {"interval": "2s"},
+        "poll": {"interval": "2s", "mode": "detail"},
         "server": {"listen": f"127.0.0.1:{_port()}"},
     }
 

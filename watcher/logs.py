@@ -26,6 +26,20 @@ from watcher.core.transitions import rfc3339
 
 Format = Literal["json", "console", "auto"]
 
+_FOR_MACHINES = frozenset(
+    {
+        "cloud_server_id",
+        "cloud_server_type",
+        "event_id",
+        "not_before",
+        "observed_at",
+        "project_id",
+        "seq",
+        "server_id",
+        "task_id",
+        "updated_at",
+    }
+)
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -148,7 +162,7 @@ def configure_logging(
         processors=[
             structlog.processors.format_exc_info,
             _stamp(now),
-            *([_escape, *_console(colours=colours)] if console else [_json]),
+            *([_brief, _escape, *_console(colours=colours)] if console else [_json]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", writer)),
@@ -179,8 +193,23 @@ def _json(_logger: object, _level: str, line: MutableMapping[str, Any]) -> bytes
 
 
 def _console(*, colours: bool) -> tuple[Processor, Processor]:
-    renderer = structlog.dev.ConsoleRenderer(colors=colours, sort_keys=False)
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colours, sort_keys=False, pad_event_to=20
+    )
     return renderer, lambda _logger, _level, text: str(text).encode("utf-8", "replace")
+
+
+def _brief(
+    _logger: object, _level: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Leave out what a person at a terminal does not read: ids, and what is empty."""
+    clock = str(line["timestamp"]).partition("T")[2][: len("00:00:00")]
+    shown = {
+        name: value
+        for name, value in line.items()
+        if value is not None and name not in _FOR_MACHINES
+    }
+    return {**shown, "timestamp": clock}
 
 
 def _escape(

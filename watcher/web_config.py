@@ -258,8 +258,8 @@ def _credentials(authorization: str) -> tuple[str, bytes] | None:
     if scheme.lower() != "basic":
         return None
     try:
-        user, colon, password = base64.b64decode(encoded.strip()).partition(b":")
-        return (user.decode(), password) if colon else None
+        user, _, password = base64.b64decode(encoded.strip()).partition(b":")
+        return user.decode(), password
     except ValueError:  # neither base64 nor UTF-8
         return None
 

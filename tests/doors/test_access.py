@@ -162,7 +162,7 @@ async def test_refusals_are_json_and_as_guarded_as_pages():
 async def test_nonsense_is_answered_and_not_logged(caplog):
     async with serve([], "127.0.0.1", 0) as address:
         reader, writer = await asyncio.open_connection(*address)
-        writer.write(b"\x16\x03\x01 nonsense\r\n\r\n")
+        writer.write(b"GET / and more HTTP/1.1\r\n\r\n")
         async with asyncio.timeout(10):
             assert b" 400 " in await reader.readline()
         writer.close()

@@ -37,6 +37,12 @@ def target(url, job_ids, **more):
     }
 
 
+def surroundings(**more):
+    """Return the environment for a daemon: what is meant for tests is no setting."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WATCHER_")}
+    return kept | more
+
+
 def watcher(*arguments, **environ):
     """Run a command to its end."""
     return subprocess.run(
@@ -45,7 +51,7 @@ def watcher(*arguments, **environ):
         text=True,
         timeout=PATIENCE,
         check=False,
-        env=os.environ | environ,
+        env=surroundings(**environ),
     )
 
 
@@ -128,7 +134,7 @@ async def running(folder, values, *flags, environ=(), prefix=()):
     ]
     process = await anyio.open_process(
         command,
-        env=os.environ | {"STATE_DIRECTORY": str(folder)} | dict(environ),
+        env=surroundings(STATE_DIRECTORY=str(folder), **dict(environ)),
         stderr=subprocess.PIPE,
     )
     daemon = Daemon(process)
