@@ -139,7 +139,7 @@ async def test_a_finished_job_is_never_asked_again():
         "job.transition",
         "job.finished",
     ]
-    assert rig.poller.done
+    assert rig.poller.phases == [Phase.SUCCEEDED]
 
 
 async def test_the_ceiling_of_requests_holds_whatever_is_due():
@@ -415,6 +415,7 @@ class TestWatched:
         rig.poller.retire(START + 20, served.__contains__)
         assert set(rig.poller.records) == set(rig.telemetry.records) == {keys(2)[1]}
         assert rig.poller.watched == set(keys(2))
+        assert rig.poller.phases == [Phase.SUCCEEDED] * 2
         assert rig.store.released == []
         await rig.run(keys(2), 40)
         assert len(rig.api.asked) == 2

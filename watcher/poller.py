@@ -104,7 +104,7 @@ class Poller:
         self._announce = announce
         self._turned = turned
         self._records: dict[JobKey, JobRecord] = {}
-        self._retired: set[JobKey] = set()
+        self._retired: dict[JobKey, Phase] = {}
         self._pending: dict[JobKey, Step] = {}
         self._unsaved: dict[JobKey, Step] = {}
         self._outcomes: list[_Outcome] = []
@@ -121,7 +121,7 @@ class Poller:
     @property
     def watched(self) -> frozenset[JobKey]:
         """Every job that `watch` was told of, those no longer shown included."""
-        return frozenset(self._retired).union(self._records)
+        return frozenset([*self._retired, *self._records])
 
     @property
     def retired(self) -> frozenset[JobKey]:
@@ -141,10 +141,10 @@ class Poller:
         )
 
     @property
-    def done(self) -> bool:
-        """Whether there are jobs and all of them are finished."""
-        records = self._records.values()
-        return bool(records) and all(record.phase.finished for record in records)
+    def phases(self) -> Collection[Phase]:
+        """The phases of all jobs, those no longer shown included."""
+        shown = (record.phase for record in self._records.values())
+        return [*self._retired.values(), *shown]
 
     async def watch(self, keys: Collection[JobKey]) -> None:
         """Begin to watch jobs, each first asked within one interval from now."""
@@ -169,7 +169,7 @@ class Poller:
             if key.target in self._lanes:
                 self._lanes[key.target].forget(key)
             self._records.pop(key, None)
-            self._retired.discard(key)
+            self._retired.pop(key, None)
             self._pending.pop(key, None)
             self._unsaved.pop(key, None)
         self._telemetry.forgotten(keys)
@@ -193,8 +193,7 @@ class Poller:
             and served(key)
         ]
         for key in done:
-            del self._records[key]
-        self._retired.update(done)
+            self._retired[key] = self._records.pop(key).phase
         self._telemetry.forgotten(done)
 
     async def run(
@@ -209,6 +208,10 @@ class Poller:
         with anyio.CancelScope(shield=True):
             self._take_in_all()
             await self._save()
+
+    @property
+    def _tick(self) -> float:
+        return LONGEST_TURN if self._store_failures else TICK
 
     @property
     def _has_room(self) -> bool:
@@ -229,14 +232,14 @@ class Poller:
                     tasks.start_soon(self._list, lane)
                 for key, due in lane.release(now):
                     tasks.start_soon(self._poll, lane, key, due)
-        if now >= self._settled_at + TICK:
+        if now >= self._settled_at + self._tick:
             self._settled_at = now
             await self._settle()
         await self._wait()
 
     async def _wait(self) -> None:
         now = anyio.current_time()
-        turns = [self._settled_at + TICK if self._outcomes else None]
+        turns = [self._settled_at + self._tick if self._outcomes else None]
         if self._has_room:
             turns += [lane.next_send(now) for lane in self._lanes.values()]
         turn = min((at for at in turns if at is not None), default=math.inf)
@@ -245,8 +248,11 @@ class Poller:
         self._woken = anyio.Event()
 
     async def _poll(self, lane: Lane, key: JobKey, due: float) -> None:
-        sent_at = anyio.current_time()
-        event = await _asked(lane, lane.api.fetch(key.job_id))
+        sent_at, api = anyio.current_time(), lane.api
+        event = await _asked(lane, api.fetch(key.job_id))
+        if api is not lane.api and isinstance(event, PollFailed):
+            lane.retry(key, anyio.current_time())
+            return
         self._work_gate(lane, event, sent_at)
         if not self._outcomes:
             self._woken.set()
@@ -264,7 +270,7 @@ class Poller:
         if not isinstance(page, PollFailed):
             running = {key.job_id: self._records[key].job for key in lane.running}
             for job_id in listing.take(page, running, now):
-                self._ask_by(lane, JobKey(lane.name, job_id), now)
+                lane.queue.hasten(JobKey(lane.name, job_id), now)
             self._ask_reappeared(lane, now)
         elif page.reason in {Reason.THROTTLED, Reason.UNREACHABLE}:
             self._work_gate(lane, page, sent_at)
@@ -282,17 +288,12 @@ class Poller:
                 lane.running.add(key)
                 lane.queue.put(key, now)
 
-    def _ask_by(self, lane: Lane, key: JobKey, at: float) -> None:
-        due = lane.queue.due_at(key)
-        if due is not None and due > at:
-            lane.queue.put(key, at)
-
     def _change_mode(self, lane: Lane, now: float) -> None:
         mode = Mode.LIST if lane.listing.active else Mode.DETAIL
         log.info("poll.mode", target=lane.name, mode=mode, reason=lane.listing.reason)
         if not lane.listing.active:
             for key in lane.running:
-                self._ask_by(lane, key, now + lane.cadence.interval * self._chance())
+                lane.queue.hasten(key, now + lane.cadence.interval * self._chance())
 
     async def _settle(self) -> None:
         self._take_in_all()
@@ -302,7 +303,8 @@ class Poller:
     def _take_in_all(self) -> None:
         outcomes, self._outcomes = self._outcomes, []
         for outcome in outcomes:
-            if outcome.key in self._records:
+            is_open = self._lanes.get(outcome.lane.name) is outcome.lane
+            if is_open and outcome.key in self._records:
                 self._take_in(outcome)
 
     def _take_in(self, outcome: _Outcome) -> None:
@@ -358,7 +360,7 @@ class Poller:
 
     def _ask_afresh(self, lane: Lane, now: float) -> None:
         for key in lane.outages.of_target():
-            self._ask_by(lane, key, now + lane.cadence.interval * self._chance())
+            lane.queue.hasten(key, now + lane.cadence.interval * self._chance())
 
     async def _save(self) -> None:
         steps = list({**self._unsaved, **self._pending}.values())

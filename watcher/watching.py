@@ -70,8 +70,14 @@ class Watching:
     @property
     def exit_code(self) -> int:
         """0, or 1 where a job of a daemon that ends when done did not succeed."""
-        phases = {record.phase for record in self._poller.records.values()}
-        return int(self.finished.exit_when_done and not phases <= {Phase.SUCCEEDED})
+        succeeded = set(self._poller.phases) <= {Phase.SUCCEEDED}
+        return int(self.finished.exit_when_done and not succeeded)
+
+    @property
+    def done(self) -> bool:
+        """Whether there are jobs and all of them are finished."""
+        phases = self._poller.phases
+        return bool(phases) and all(phase.finished for phase in phases)
 
     async def run(self) -> None:
         """Look at the sources every few seconds."""
@@ -79,7 +85,7 @@ class Watching:
         while True:
             await self.look()
             self._status(self._summary())
-            if self.finished.exit_when_done and self._poller.done:
+            if self.finished.exit_when_done and self.done:
                 self.stop.set()
             await anyio.sleep(LOOK_EVERY)
 
