@@ -2,11 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import anyio
 
 from watcher.core.errors import ApiError, ServerError, StoreError
 from watcher.core.model import Job, JobKey, JournalEvent, Snapshot, Task
+from watcher.simulator import Clock, SimulatorOptions
+from watcher.simulator.answers import RawRequest
+from watcher.simulator.simulation import Simulator
 
 START = 1_700_000_000.0
 
@@ -110,3 +116,41 @@ class FakeTelemetry:
 
 def keys(count, target="prod"):
     return [JobKey(target, f"job-{number}") for number in range(count)]
+
+
+def simulator(**options):
+    """A simulated cloud on the loop's own time, without a server."""
+    clock = Clock(lambda: START + anyio.current_time(), anyio.current_time)
+    return Simulator(SimulatorOptions(**options), clock)
+
+
+class SimulatedSession:
+    """Stands in for aiohttp's: requests go straight to a simulator."""
+
+    def __init__(self, cloud, latency=0.01):
+        self.cloud = cloud
+        self.latency = latency
+        self.answers: list[tuple[float, int]] = []
+
+    @asynccontextmanager
+    async def request(self, method, url, *, headers, data, **_):
+        parts = urlsplit(url)
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        names = {name.lower(): value for name, value in headers.items()}
+        await anyio.sleep(self.latency / 2)
+        outcome = self.cloud.handle(RawRequest(method, target, names, data or b""))
+        self.answers.append((anyio.current_time(), outcome.answer.status))
+        await anyio.sleep(self.latency / 2)
+        yield SimpleNamespace(
+            status=outcome.answer.status,
+            headers=outcome.headers,
+            content=_Content(outcome.answer.body),
+        )
+
+
+class _Content:
+    def __init__(self, body):
+        self._body = body
+
+    async def iter_any(self):
+        yield self._body

@@ -49,7 +49,7 @@ def test_log_events():
     sources = "".join(path.read_text() for path in Path("watcher").rglob("*.py"))
     said = set(
         re.findall(
-            r'"((?:watcher|job|jobs|task|poll|store|sink|credentials|journal|config|server)\.[a-z_]+)"',
+            r'"((?:watcher|job|jobs|task|poll|store|sink|credentials|clock|journal|config|server)\.[a-z_]+)"',
             sources,
         )
     )

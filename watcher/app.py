@@ -22,19 +22,22 @@ from watcher.core.errors import SettingsError, WatcherError
 from watcher.delivery import Courier, prune_regularly
 from watcher.logs import LineWriter, configure_logging
 from watcher.notify import Notifier, open_notifier
+from watcher.pages.api import AddJob, Bell, EventsPage, JobPage, JobsPage, RemoveJob
+from watcher.pages.api import Reload as ReloadAction
 from watcher.pages.health import LivenessPage, ReadinessPage
 from watcher.pages.landing import LandingPage
 from watcher.pages.metrics import MetricsPage
 from watcher.poller import Poller
-from watcher.ports import Page, Sink, Store
+from watcher.ports import Action, Page, Sink, Store
 from watcher.reload import Reload
 from watcher.server import serve
-from watcher.settings import Origin, Settings
+from watcher.settings import Origin, Settings, check_job_id
 from watcher.sinks.log import LogSink
 from watcher.sinks.webhook import WebhookSink
 from watcher.store import open_store
 from watcher.targets import Targets
 from watcher.watching import Watching
+from watcher.web_config import WebConfig
 
 INTERNAL_ERROR = 70
 
@@ -112,23 +115,28 @@ async def run(
     """
     async with AsyncExitStack() as stack:
         sinks = await _open_sinks(stack, settings, writer)
-        store = await stack.enter_async_context(_open_store(settings, sinks, fault_point))
+        store = await stack.enter_async_context(
+            _open_store(settings, sinks, fault_point)
+        )
         metrics = MetricsPage()
         couriers = [
             Courier(sink, store, jitter=random.random, fault_point=fault_point)
             for sink in sinks
         ]
-        session = await stack.enter_async_context(open_session())
+        session = await stack.enter_async_context(
+            open_session(_most_in_flight(settings))
+        )
         notifier = stack.enter_context(open_notifier())
         targets = Targets(session, wall)
         reload = Reload(origin, settings, targets, metrics, wall, notifier)
+        bell = Bell()
         poller = Poller(
             reload.lanes,
             store,
             metrics,
             wall=wall,
             chance=random.random,
-            announce=partial(_wake, couriers),
+            announce=partial(_wake, couriers, bell),
             turned=notifier.turned,
         )
         metrics.own.show_sinks(couriers)
@@ -143,8 +151,19 @@ async def run(
             status=notifier.status,
         )
         watching.sources = reload.sources()
-        pages = _pages(poller, watching, metrics)
-        url = await stack.enter_async_context(_serve(pages, settings))
+        board = (lambda: poller.records, reload.next_due, wall)
+        pages: list[Page] = [
+            *_pages(poller, watching, metrics),
+            JobsPage(*board),
+            JobPage(*board),
+            EventsPage(store.events, bell.stroke),
+        ]
+        actions: list[Action] = [
+            AddJob(watching.add, check_job_id),
+            RemoveJob(watching.remove),
+            ReloadAction(partial(reload.now, watching)),
+        ]
+        url = await stack.enter_async_context(_serve(pages, actions, reload))
         started(Started(url))
         log.info(
             "watcher.started",
@@ -182,6 +201,10 @@ async def _watch(
     log.info("watcher.stopped")
 
 
+def _most_in_flight(settings: Settings) -> int:
+    return settings.poll.max_in_flight * len(settings.targets)
+
+
 async def _heed_signals(watching: Watching, reload: Reload) -> None:
     with anyio.open_signal_receiver(
         signal.SIGTERM, signal.SIGINT, signal.SIGHUP
@@ -193,7 +216,8 @@ async def _heed_signals(watching: Watching, reload: Reload) -> None:
                 watching.stop.set()
 
 
-def _wake(couriers: Sequence[Courier]) -> None:
+def _wake(couriers: Sequence[Courier], bell: Bell) -> None:
+    bell.ring()
     for courier in couriers:
         courier.wake()
 
@@ -242,12 +266,29 @@ def _pages(poller: Poller, watching: Watching, metrics: MetricsPage) -> list[Pag
 
 
 @asynccontextmanager
-async def _serve(pages: Sequence[Page], settings: Settings) -> AsyncIterator[str]:
+async def _serve(
+    pages: Sequence[Page], actions: Sequence[Action], reload: Reload
+) -> AsyncIterator[str]:
+    settings = reload.settings
+    file = settings.server.web_config_file
+    web_config = WebConfig(file) if file else None
+
+    def token() -> str | None:
+        given = reload.settings.server.api_token
+        return given.get_secret_value() if given else None
+
     async with AsyncExitStack() as stack:
-        server = serve(pages, *settings.server.address)
+        server = serve(
+            pages,
+            *settings.server.address,
+            actions=actions,
+            token=token,
+            web_config=web_config,
+        )
         try:
             host, port = await stack.enter_async_context(server)
         except OSError as exc:
             finding = f"cannot listen on {settings.server.listen}: {exc.strerror}"
             raise SettingsError([f"server.listen: {finding}"]) from None
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        scheme = "https" if web_config and web_config.tls else "http"
+        yield f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import http.client
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
@@ -16,14 +16,14 @@ from watcher import __version__
 from watcher.core.errors import SettingsError, StoreError
 from watcher.settings import (
     Origin,
+    Server,
     Settings,
     as_yaml,
     config_file,
     listen_address,
     paths,
 )
-
-HEALTH_TIMEOUT = 3.0
+from watcher.web_config import WebConfig
 
 
 class Exit(IntEnum):
@@ -98,8 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     health = _add(
         commands, "healthcheck", _healthcheck, "ask the local daemon how it is"
     )
-    health.add_argument("--address", type=_address, metavar="HOST:PORT")
-    for command in (run, check, health):
+    health.add_argument("--address", type=_address_text, metavar="HOST:PORT")
+    events = _add(commands, "events", _events, "read the journal")
+    events.add_argument("--after", type=int, default=0, metavar="SEQ")
+    events.add_argument("--job", metavar="ID")
+    events.add_argument("--follow", action="store_true", help="wait for more")
+    for command in (run, check, health, events):
         command.add_argument("--config", type=Path, metavar="FILE")
     return parser
 
@@ -160,7 +164,10 @@ def _run(args: argparse.Namespace, flags: Flags) -> int:
 
 
 def _check(args: argparse.Namespace, flags: Flags) -> int:
-    sys.stdout.write(as_yaml(_origin(args, flags).load()))
+    settings = _origin(args, flags).load()
+    if settings.server.web_config_file:
+        WebConfig(settings.server.web_config_file)
+    sys.stdout.write(as_yaml(settings))
     return Exit.OK
 
 
@@ -210,6 +217,11 @@ def _key(text: str) -> dict[str, str]:
     return {access: secret}
 
 
+def _address_text(text: str) -> str:
+    _address(text)
+    return text
+
+
 def _address(text: str) -> tuple[str, int]:
     try:
         return listen_address(text)
@@ -218,17 +230,24 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _healthcheck(args: argparse.Namespace, flags: Flags) -> int:
-    host, port = args.address or _origin(args, flags).load().server.address
-    local = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    connection = http.client.HTTPConnection(local, port, timeout=HEALTH_TIMEOUT)
-    try:
-        connection.request("GET", "/healthz")
-        answer = connection.getresponse()
-        reason = answer.read(256).decode("utf-8", "replace").strip()
-    except (OSError, http.client.HTTPException) as exc:
-        _complain(f"{local}:{port}: {exc}")
-        return Exit.FAILED
-    if answer.status == http.client.OK:
+    from watcher import healthcheck  # noqa: PLC0415 - for it alone
+
+    if args.address:
+        server = Server(listen=args.address)
+    else:
+        server = _origin(args, flags).load().server
+    problem = healthcheck.check(server)
+    if problem is None:
         return Exit.OK
-    _complain(f"{local}:{port}: {reason}")
+    _complain(problem)
     return Exit.FAILED
+
+
+def _events(args: argparse.Namespace, flags: Flags) -> int:
+    from watcher import reader, store  # noqa: PLC0415 - others do without
+
+    folder = Path(os.environ.get("STATE_DIRECTORY", "."))
+    path = store.database_path(_origin(args, flags).load().store.url, folder)
+    if path is None:
+        raise SettingsError(["store.url: memory: keeps no journal that could be read"])
+    return reader.main(path, args.after, args.job, args.follow, sys.stdout.buffer)

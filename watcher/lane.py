@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from watcher.core.listing import Listing
-from watcher.core.model import JobKey
+from watcher.core.model import JobKey, Level, Notice
 from watcher.core.outages import Outages
 from watcher.core.schedule import Cadence, DueQueue, Gate, Pace
 from watcher.ports import JobApi
+
+LARGE_SKEW = 60.0
+"""Seconds between two clocks that somebody should hear of."""
 
 
 @dataclass(slots=True)
@@ -21,6 +24,7 @@ class Lane:
         task_interval: Seconds between two looks at one job where it is.
         running: Watched jobs that are not finished.
         unattempted: Those of them that were never asked.
+        skewed: Whether this machine's clock was last said to be wrong.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Lane:
     listing_in_flight: bool = False
     running: set[JobKey] = field(default_factory=set)
     unattempted: set[JobKey] = field(default_factory=set)
+    skewed: bool = False
 
     @property
     def present_cadence(self) -> Cadence:
@@ -86,6 +91,28 @@ class Lane:
     def _send(self, now: float) -> None:
         self.pace.take(now)
         self.in_flight += 1
+
+    def compare_clocks(self) -> Iterator[Notice]:
+        """Yield what there is to say of this machine's clock, on the edges only."""
+        skew = self.api.clock_skew
+        # Half the distance back, so that a clock at the limit is told once.
+        skewed = abs(skew) > (LARGE_SKEW / 2 if self.skewed else LARGE_SKEW)
+        if skewed is not self.skewed:
+            self.skewed = skewed
+            fields = {"target": self.name, "skew_seconds": round(skew, 1)}
+            event = "clock.skewed" if skewed else "clock.agreed"
+            yield Notice(event, Level.WARNING if skewed else Level.INFO, fields)
+
+    def reopen(self, api: JobApi, now: float) -> None:
+        """Ask through another door; what failed at the earlier one is due at once."""
+        self.api, self.gate = api, Gate()
+        for key in self.outages:
+            self.queue.hasten(key, now)
+
+    def retry(self, key: JobKey, now: float) -> None:
+        """Ask again for a job whose earlier door was closed while it was asked."""
+        if key in self.running:
+            self.queue.put(key, now)
 
     def forget(self, key: JobKey) -> None:
         """Ask no more for a job."""

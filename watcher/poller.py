@@ -7,7 +7,14 @@ not committed is not announced.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
@@ -331,6 +338,7 @@ class Poller:
             _tell(lane.outages.succeeded(key))
         else:
             _tell(lane.outages.failed(key, failure, len(lane.queue) + 1))
+        _tell(lane.compare_clocks())
         self._reschedule(outcome, step.record)
 
     def _reschedule(self, outcome: _Outcome, record: JobRecord) -> None:
@@ -406,6 +414,6 @@ async def _asked(lane: Lane, answer: Awaitable[_Answer]) -> _Answer | PollFailed
         lane.in_flight -= 1
 
 
-def _tell(notices: Collection[Notice]) -> None:
+def _tell(notices: Iterable[Notice]) -> None:
     for notice in notices:
         getattr(log, notice.level)(notice.event, **notice.fields)

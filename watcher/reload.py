@@ -11,8 +11,9 @@ import structlog
 
 from watcher.core.errors import SettingsError
 from watcher.core.listing import Listing
+from watcher.core.model import JobKey
 from watcher.core.outages import Outages
-from watcher.core.schedule import Cadence, Gate, Pace
+from watcher.core.schedule import Cadence, Pace
 from watcher.lane import Lane
 from watcher.notify import Notifier
 from watcher.pages.metrics import MetricsPage
@@ -106,6 +107,12 @@ class Reload:
         self._metrics.own.reloaded(self._wall())
         log.info("config.reloaded", targets=list(settings.targets))
 
+    def next_due(self, key: JobKey) -> float | None:
+        """Return in how many seconds a job is asked next; None where no time is set."""
+        lane = self.lanes.get(key.target)
+        due = lane.queue.due_at(key) if lane else None
+        return None if due is None else due - anyio.current_time()
+
     def sources(self) -> list[JobSource]:
         """Return the sources of ids of the settings in force."""
         sources: list[JobSource] = []
@@ -156,7 +163,7 @@ class Reload:
     ) -> None:
         old = self.settings
         if api is not None:
-            lane.api, lane.gate = api, Gate()
+            lane.reopen(api, anyio.current_time())
         if old.poll != poll or old.targets[lane.name].discover != target.discover:
             lane.listing = _listing(target, poll)
             lane.cadence = Cadence(poll.interval, poll.backoff_max)

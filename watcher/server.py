@@ -157,7 +157,7 @@ async def _write(
     chunk: bytes,
 ) -> None:
     transport = incoming.transport
-    if transport is None or transport.is_closing():
+    if transport is None:  # the connection is lost
         raise ConnectionResetError
     packed = packer.compress(chunk) if packer else chunk
     if not packed:

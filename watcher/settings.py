@@ -256,6 +256,9 @@ class Server(Section):
         "127.0.0.1:10911", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]*):\d{1,5}$"
     )
 
+    web_config_file: Path | None = None
+    api_token: SecretStr | None = Field(None, min_length=1)
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port; an empty host means all interfaces."""

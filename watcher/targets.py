@@ -21,6 +21,7 @@ from watcher.client.credentials.static import NoCredentials, StaticCredentials
 from watcher.client.endpoint import iam_endpoint_of
 from watcher.client.line import Line, OnRequest
 from watcher.client.signing import Key
+from watcher.client.transport import tls_context
 from watcher.core.errors import Rejected, SettingsError
 
 METADATA_ADDRESS = "HUAWEICLOUD_SDK_METADATA_ENDPOINT"
@@ -112,7 +113,12 @@ class Targets:
                 )
                 address = user.iam_endpoint or iam_endpoint_of(target.region or "")
                 return TokenCredentials(
-                    line, login, address, timeout=timeout, on_request=on_request
+                    line,
+                    login,
+                    address,
+                    timeout=timeout,
+                    tls=tls_context(target.ca_file) if target.ca_file else None,
+                    on_request=on_request,
                 )
             case given.ChainCredentials():
                 return default_chain(line, self._environ, metadata)

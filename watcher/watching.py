@@ -120,12 +120,14 @@ class Watching:
         """Stop watching a job that was added; False if it is not watched.
 
         Raises:
-            ValueError: It stands in the configuration or a job file.
+            ValueError: It stands in the configuration or a job file, or is discovered.
             StoreError: It could not be forgotten.
         """
         async with self._turn:
             if key in self._given:
                 raise ValueError("the job stands in the configuration or a job file")
+            if key in self._discovered():
+                raise ValueError("the job is discovered: the list call shows it")
             known = key in self._added
             await self._save(self._added - {key})
             await self._watch(self._given | self._added)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import anyio
@@ -346,6 +347,7 @@ async def test_a_job_is_added_once():
         (b"{", 400, "body: "),
         (b"\xff", 400, "body: "),
         (b"[" * 60_000, 400, "body: "),
+        (b'{"target": "\xff"}', 400, "body: "),
         (b"[]", 400, "body: Expected `object`"),
         (b'{"target": "prod"}', 400, "`job_id`"),
         (b'{"target": "prod", "job_id": 1}', 400, "`$.job_id`"),
@@ -586,7 +588,8 @@ async def test_hostile_text_in_a_stream_stays_in_its_field():
     assert json.loads(message["data"])["message"] == fields["message"]
 
 
-async def test_readers_who_leave_are_noticed():
+async def test_readers_who_leave_are_noticed(monkeypatch):
+    monkeypatch.setattr(events, "PULSES_A_HEARTBEAT", 10**9)  # without a word to them
     daemon = Daemon()
     async with daemon.served() as session:
         for _ in range(20):
@@ -601,7 +604,7 @@ async def until(condition):
             await anyio.sleep(0.01)
 
 
-async def test_a_slow_reader_holds_up_nobody():
+async def test_a_slow_reader_holds_up_nobody(caplog):
     """It takes nothing: little is read ahead for it, and others get everything."""
     daemon = Daemon()
     text = "x" * 1000
@@ -625,6 +628,11 @@ async def test_a_slow_reader_holds_up_nobody():
         assert len(found) == 10_000
         reader._transport.abort()
         await until(lambda: daemon.events.streams == 0)
+    assert not caplog.records  # that a reader leaves is no fault
+
+
+def open_files():
+    return len([*Path("/proc/self/fd").iterdir()])
 
 
 async def test_a_reader_who_takes_nothing_is_given_up(monkeypatch):
@@ -635,12 +643,15 @@ async def test_a_reader_who_takes_nothing_is_given_up(monkeypatch):
         told = Transition("task.transition", f"e{number}", Level.INFO, KEY, event)
         await daemon.store.commit([Step(RECORD, (told,))])
     async with daemon.served():
+        before = open_files()
         reader, writer = await asyncio.open_connection(*daemon.address)
         reader._transport.pause_reading()
         writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n")
         writer.write(b"Accept: text/event-stream\r\n\r\n")
         await until(lambda: daemon.events.streams == 1)
         await until(lambda: daemon.events.streams == 0)
+        ours = before + 1  # of both ends
+        await until(lambda: open_files() == ours)
         reader._transport.abort()
 
 

@@ -77,7 +77,7 @@ class Circuit:
         """Let a request go, and count it as in flight; False: not now."""
         if self.hold(now):
             return False
-        recent = sum(moment > now - WINDOW for moment in self._refused)
+        recent = sum(moment + WINDOW > now for moment in self._refused)
         room = MOST_REFUSED - recent if self._proven else 1
         patient = self._proven and not recent and waited >= PATIENCE
         if self._in_flight >= room and not patient:
@@ -107,7 +107,7 @@ class Circuit:
 
     def idle(self, now: float) -> bool:
         """Tell whether forgetting it changes nothing but the proof."""
-        recent = any(moment > now - WINDOW for moment in self._refused)
+        recent = any(moment + WINDOW > now for moment in self._refused)
         return not (self._in_flight or recent or self.opened)
 
 

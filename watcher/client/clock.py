@@ -32,6 +32,7 @@ class ServerClock:
         self._now = now
         self._samples: dict[str, deque[float]] = {}
         self._last: deque[float] = deque()
+        self._doubted: set[str] = set()
 
     def note(self, host: str, date: str, sent: float, received: float) -> None:
         """Learn from one answer.
@@ -51,6 +52,7 @@ class ServerClock:
         sample = (sent + received) / 2 - (shown + _RESOLUTION / 2)
         if samples and abs(sample - median(samples)) > STEP:
             samples.clear()  # a clock was set: what was known is void
+            self._doubted.discard(host)
         samples.append(sample)
         self._last = samples
 
@@ -59,6 +61,24 @@ class ServerClock:
         samples = self._samples.get(host, self._last)
         seconds = median(samples) if samples else 0.0
         return seconds if abs(seconds) > _RESOLUTION else 0.0
+
+    def offset(self, host: str) -> float:
+        """Return the seconds by which requests are dated before this machine's time."""
+        return 0.0 if host in self._doubted else self.skew(host)
+
+    def doubt(self, host: str, offset: float) -> bool:
+        """Judge the offset of a request that was refused as expired.
+
+        The Date header may come from another machine than the one that checks
+        signatures, so where following it is no help, this machine's time is tried, and
+        the other way round.
+
+        Returns:
+            Whether there is another offset to try.
+        """
+        if abs(self.offset(host) - offset) <= STEP:
+            self._doubted ^= {host}
+        return abs(self.offset(host) - offset) > STEP
 
     def machine_time(self) -> float:
         """Return Unix seconds on this machine's clock."""

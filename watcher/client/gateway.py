@@ -92,35 +92,37 @@ class Gateway:
 
     async def _ask(self, question: Question[_Meaning]) -> _Meaning:
         proof = await self._credentials.current()
-        dated = self._line.clock.skew(question.route.host)
+        offset = self._line.clock.offset(question.route.host)
         try:
             return await self._attempt(question, proof)
         except Rejected as error:
-            learned = self._line.clock.skew(question.route.host) - dated
-            better = await self._better(proof, error, learned)
+            better = await self._better(question.route.host, proof, error, offset)
             if better is None:
                 raise
         return await self._attempt(question, better)
 
     async def _better(
-        self, proof: Proof | None, error: Rejected, learned: float
+        self, host: str, proof: Proof | None, error: Rejected, offset: float
     ) -> Proof | None:
         """Return the proof with which asking again makes sense, None if there is none.
 
         Args:
+            host: Who was asked.
             proof: The refused one.
             error: How it was refused.
-            learned: Seconds by which the server's time differs from what was thought.
+            offset: Of the time that the refused request was dated with.
         """
-        sent = error.status_code is not None
+        sent, clock = error.status_code is not None, self._line.clock
         if proof is None or not sent or error.refusal is Refusal.LOCKED:
             return None
-        if error.refusal is Refusal.EXPIRED and abs(learned) > STEP:
+        expired = error.refusal is Refusal.EXPIRED
+        if expired and abs(clock.offset(host) - offset) > STEP:
             return proof
         if error.refusal.concerns_key or error.refusal is Refusal.TOKEN:
             renewed = await self._credentials.renew(proof)
-            return None if renewed == proof else renewed
-        return None
+            if renewed != proof:
+                return renewed
+        return proof if expired and clock.doubt(host, offset) else None
 
     async def _attempt(
         self, question: Question[_Meaning], proof: Proof | None
@@ -146,14 +148,14 @@ class Gateway:
         return self._read(question, proof, answer, received)
 
     def _call(self, question: Question[_Meaning], proof: Proof | None) -> Call:
-        host = question.route.host
+        host, clock = question.route.host, self._line.clock
         headers = {"Host": host}
         if question.project_id is not None:
             headers["X-Project-Id"] = question.project_id
         call = Call("GET", host, question.path, question.query, headers)
         match proof:
             case Key():
-                headers |= sign(proof, call, self._line.clock.server_time(host))
+                headers |= sign(proof, call, clock.machine_time() - clock.offset(host))
             case Token():
                 headers["X-Auth-Token"] = proof.value.get_secret_value()
             case None:

@@ -127,7 +127,6 @@ def open_session(max_in_flight: int = 16) -> aiohttp.ClientSession:
         limit=0,
         limit_per_host=max_in_flight,
         keepalive_timeout=_KEEPALIVE,
-        ssl=tls_context(),
     )
     return aiohttp.ClientSession(
         connector=connector,

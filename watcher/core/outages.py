@@ -6,7 +6,7 @@ each job; the same holds for the recovery.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from watcher.core.errors import Reason
 from watcher.core.model import JobKey, Level, Notice, PollFailed
@@ -19,6 +19,10 @@ class Outages:
         self._target = target
         self._reasons: dict[JobKey, Reason] = {}
         self._failing: dict[Reason, set[JobKey]] = {reason: set() for reason in Reason}
+
+    def __iter__(self) -> Iterator[JobKey]:
+        """Return the failing jobs."""
+        return iter(tuple(self._reasons))
 
     def of_target(self) -> Iterable[JobKey]:
         """Return the jobs that fail for a reason that concerns the whole target."""

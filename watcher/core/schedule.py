@@ -98,6 +98,12 @@ class DueQueue:
         self._entries[key] = entry
         heapq.heappush(self._heap, (*entry, key))
 
+    def hasten(self, key: JobKey, at: float) -> None:
+        """Make a job that is queued due by this time."""
+        due = self.due_at(key)
+        if due is not None and due > at:
+            self.put(key, at)
+
     def discard(self, key: JobKey) -> None:
         """Forget a job; it need not be there."""
         self._entries.pop(key, None)

@@ -24,6 +24,7 @@ LONGEST_NUMBER = 32
 _MILLISECONDS = 1e11  # from here on; as seconds it would be the year 5138
 _LATEST = 253_402_300_800.0  # the year 10000
 _NO_STATUS = "UNKNOWN"
+_NOT_ENDED = "PROCESSING"
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
 
@@ -168,9 +169,14 @@ def _tasks(wires: list[_WireTask]) -> tuple[Task, ...]:
     for wire in wires:
         task = _task(wire)
         known = tasks.get(task.id)
-        if known is None or (known.updated_at or 0) <= (task.updated_at or 0):
+        if known is None or _weight(known) <= _weight(task):
             tasks[task.id] = task
     return tuple(tasks.values())
+
+
+def _weight(task: Task) -> tuple[float, bool]:
+    """Rank rows that contradict one another: the younger counts, then the end."""
+    return task.updated_at or 0.0, task.status != _NOT_ENDED
 
 
 def _task(wire: _WireTask) -> Task:
