@@ -36,8 +36,7 @@ async def test_metrics():
         name for name, _ in re.findall(r"^# TYPE (\w+) (\w+)", text, re.MULTILINE)
     }
     own = {name for name in families if name.startswith(("devserver_", "watcher_"))}
-    created = {name for name in own if name.endswith("_created")}
-    assert set(rows("metrics.md")) == own - created
+    assert set(rows("metrics.md")) == own
 
 
 def test_log_events():

@@ -27,6 +27,7 @@ class OwnMetrics:
 
     def __init__(self) -> None:
         """Begin at zero, without targets."""
+        prometheus.disable_created_metrics()
         self.registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self.registry)
         prometheus.GCCollector(registry=self.registry)
