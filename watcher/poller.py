@@ -326,7 +326,10 @@ class Poller:
         )
         pending = self._pending.get(key)
         record = pending.record if pending else self._records[key]
-        step = advance(record, event, self._wall(), skew=lane.api.clock_skew)
+        now = self._wall()
+        asked_at = now - (anyio.current_time() - outcome.sent_at)
+        skew = lane.api.clock_skew
+        step = advance(record, event, now, asked_at=asked_at, skew=skew)
         if pending:
             self._pending[key] = pending.followed_by(step)
         elif step.transitions:

@@ -459,7 +459,8 @@ def _from_secrets(environ: Mapping[str, str]) -> Iterable[tuple[list[str], str]]
             files = sorted(Path(environ[variable]).iterdir())
             for file in files:
                 if DELIMITER in file.name and file.is_file():
-                    yield file.name.lower().split(DELIMITER), file.read_text().strip()
+                    setting = file.name.upper().removeprefix(PREFIX)
+                    yield setting.lower().split(DELIMITER), file.read_text().strip()
         except (OSError, UnicodeDecodeError) as exc:
             raise SettingsError([f"{variable}: {_reading(exc)}"]) from None
 

@@ -129,9 +129,11 @@ def test_a_whole_target_as_json():
 
 
 @pytest.mark.parametrize("variable", ["WATCHER_SECRETS_DIR", "CREDENTIALS_DIRECTORY"])
-def test_secrets_folder(tmp_path, variable):
+@pytest.mark.parametrize("prefix", ["", "watcher_"])  # systemd's, of a whole folder
+def test_secrets_folder(tmp_path, variable, prefix):
     (tmp_path / "..data").mkdir()
-    (tmp_path / "targets__prod__credentials__secret_key").write_text(f"{SECRET}\n")
+    name = f"{prefix}targets__prod__credentials__secret_key"
+    (tmp_path / name).write_text(f"{SECRET}\n")
     (tmp_path / "tls.key").write_text("not a setting")
     values = with_target(credentials={"kind": "static", "access_key": "AK"})
     settings = load(values, environ={variable: str(tmp_path)})

@@ -23,6 +23,7 @@ WINDOW = 300.0
 MOST_REFUSED = 3
 PATIENCE = 0.25
 _MANY = 64
+_MOMENT = 0.001  # sums of seconds are rounded: less might never pass
 
 OnChange = Callable[[str, Rejected | None], None]
 """Told the account, and the refusal that opened its breaker, or None: it closed."""
@@ -87,7 +88,9 @@ class Circuit:
 
     def patience(self, waited: float) -> float | None:
         """Return the seconds after which waiting itself may help; None: never."""
-        return PATIENCE - waited if self._proven and waited < PATIENCE else None
+        if not self._proven or waited >= PATIENCE:
+            return None
+        return max(PATIENCE - waited, _MOMENT)
 
     def settle(self, now: float, outcome: Outcome) -> None:
         """Take note of how a request that was let go ended."""

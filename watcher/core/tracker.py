@@ -53,7 +53,12 @@ MOST_FLAGGED = 32
 
 
 def advance(
-    record: JobRecord, event: Snapshot | PollFailed, now: float, *, skew: float = 0.0
+    record: JobRecord,
+    event: Snapshot | PollFailed,
+    now: float,
+    *,
+    asked_at: float | None = None,
+    skew: float = 0.0,
 ) -> Step:
     """Take in the outcome of one poll.
 
@@ -61,6 +66,8 @@ def advance(
         record: What was known before.
         event: What the poll gave.
         now: Wall-clock time of the observation, Unix seconds.
+        asked_at: When the request was sent, likewise: what the answer shows was true
+            then at the earliest. None takes `now`.
         skew: Seconds that this machine's clock is ahead of the API's.
 
     Returns:
@@ -68,7 +75,8 @@ def advance(
     """
     match event:
         case Snapshot():
-            return _answered(record, event, now, skew)
+            seen_at = now if asked_at is None else asked_at
+            return _answered(record, event, now, seen_at, skew)
         case PollFailed(reason=Reason.NOT_FOUND):
             return _missing(record, event, now)
         case PollFailed():
@@ -121,7 +129,9 @@ def _telling(record: JobRecord, now: float, job: Job | None) -> _Telling:
     return _Telling(record, now, job, dict(record.ordinals), [])
 
 
-def _answered(record: JobRecord, snapshot: Snapshot, now: float, skew: float) -> Step:
+def _answered(
+    record: JobRecord, snapshot: Snapshot, now: float, seen_at: float, skew: float
+) -> Step:
     tasks, absences = _merge_tasks(record, snapshot)
     job = _merge_job(record.job, snapshot.job)
     seen = replace(
@@ -131,7 +141,7 @@ def _answered(record: JobRecord, snapshot: Snapshot, now: float, skew: float) ->
         absences=absences,
         first_seen_at=record.first_seen_at or now,
         last_poll_at=now,
-        last_success_at=now,
+        last_success_at=seen_at,
         missing_answers=0,
         missing_since=None,
         failures=0,
