@@ -95,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         "--key", type=_key, metavar="ACCESS:SECRET", help="check signatures"
     )
 
+    doctor = _add(commands, "doctor", _doctor, "find out what is wrong", settable=True)
+    doctor.add_argument("--json", action="store_true", help="one JSON object")
+
     health = _add(
         commands, "healthcheck", _healthcheck, "ask the local daemon how it is"
     )
@@ -103,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("--after", type=int, default=0, metavar="SEQ")
     events.add_argument("--job", metavar="ID")
     events.add_argument("--follow", action="store_true", help="wait for more")
-    for command in (run, check, health, events):
+    for command in (run, check, health, events, doctor):
         command.add_argument("--config", type=Path, metavar="FILE")
     return parser
 
@@ -227,6 +230,14 @@ def _address(text: str) -> tuple[str, int]:
         return listen_address(text)
     except SettingsError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+def _doctor(args: argparse.Namespace, flags: Flags) -> int:
+    from watcher import app, doctor  # noqa: PLC0415 - for it alone
+
+    return doctor.main(
+        _origin(args, flags), as_json=args.json, out=sys.stdout, now=app.wall
+    )
 
 
 def _healthcheck(args: argparse.Namespace, flags: Flags) -> int:

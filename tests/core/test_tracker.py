@@ -538,6 +538,16 @@ def test_an_unchanged_answer_keeps_the_very_same_values():
     first, second = (step.record for step in history.steps)
     assert second.job is first.job
     assert second.tasks is first.tasks
-    assert replace(second, last_poll_at=0, last_success_at=0) == replace(
-        first, last_poll_at=0, last_success_at=0
-    )
+    times = dict.fromkeys(("last_poll_at", "last_success_at", "tasks_seen_at"), 0)
+    assert replace(second, **times) == replace(first, **times)
+
+
+def test_not_before_is_when_the_last_answer_that_showed_it_was_asked_for():
+    record = JobRecord(KEY)
+    for number, words in enumerate([{"a": RUN}, None, {"a": OK}]):
+        now = 1000.0 + 10 * number
+        step = advance(record, answer(tasks=words), now, asked_at=now - 3)
+        record = step.record
+    (told,) = (t for t in step.transitions if t.event == "task.transition")
+    assert told.fields["not_before"] == rfc3339(997.0)
+    assert told.fields["observed_at"] == rfc3339(1020.0)

@@ -161,6 +161,8 @@ class JobRecord:
         project_id: Of the target that watches it; None until it is known.
         tasks: Known tasks, vanished ones included, in the order first seen.
         absences: By task id, the known tasks that the newest list left out.
+        last_success_at: When the last good answer was asked for.
+        tasks_seen_at: Likewise of the last that had a task list.
         quiet_answers: Answers running whose task list showed nothing open, while the
             job's own word told neither way.
         lagging_since: When the job was first seen FINISHED with a task still open.
@@ -181,6 +183,7 @@ class JobRecord:
     first_seen_at: float | None = None
     last_poll_at: float | None = None
     last_success_at: float | None = None
+    tasks_seen_at: float | None = None
     finished_at: float | None = None
     quiet_answers: int = 0
     lagging_since: float | None = None

@@ -142,6 +142,7 @@ def _answered(
         first_seen_at=record.first_seen_at or now,
         last_poll_at=now,
         last_success_at=seen_at,
+        tasks_seen_at=record.tasks_seen_at if snapshot.tasks is None else seen_at,
         missing_answers=0,
         missing_since=None,
         failures=0,
@@ -190,7 +191,7 @@ def _merge_tasks(
 def _absence(record: JobRecord, task: Task) -> Absence:
     known = record.absences.get(task.id)
     if known is None:
-        return Absence(1, record.last_success_at or 0.0)
+        return Absence(1, record.tasks_seen_at or 0.0)
     return replace(known, answers=known.answers + 1)
 
 
@@ -241,7 +242,7 @@ def _tell_tasks(
             "task.transition",
             _task_fields(change, task, telling.now - skew),
             level=Level.WARNING if failed else Level.INFO,
-            not_before=absence.last_seen if absence else before.last_success_at,
+            not_before=absence.last_seen if absence else before.tasks_seen_at,
         )
     for task in after.tasks:
         absence = after.absences.get(task.id)

@@ -27,7 +27,7 @@ class OwnMetrics:
 
     def __init__(self) -> None:
         """Begin at zero, without targets."""
-        prometheus.disable_created_metrics()
+        prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self.registry)
         prometheus.GCCollector(registry=self.registry)
