@@ -1,6 +1,5 @@
 """Commands from the outside: exit codes, messages, and no secret in any of them."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from tests.whole.daemon import (
     SECRET_KEY,
     free_port,
     running,
+    surroundings,
     target,
     watcher,
 )
@@ -192,7 +192,7 @@ def test_demo_shows_transitions_and_ends_at_once():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ,
+        env=surroundings(),
     ) as process:
         for line in process.stdout:
             if '"task.transition"' in line:
@@ -221,7 +221,7 @@ def test_simulate_prints_its_ids_and_answers():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ,
+        env=surroundings(),
     ) as process:
         ids = [process.stdout.readline().strip() for _ in range(3)]
         greeting = process.stderr.readline()

@@ -1,7 +1,6 @@
 """The doctor as a process: exit codes, one JSON object, no secret, beside a daemon."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from tests.whole.daemon import (
     PATIENCE,
     SECRET_KEY,
     running,
+    surroundings,
     target,
 )
 from watcher.simulator import SimulatorOptions, simulate
@@ -32,7 +32,7 @@ def run(values, folder, *flags, **environ):
         text=True,
         timeout=PATIENCE,
         check=False,
-        env=os.environ | {"STATE_DIRECTORY": str(folder)} | environ,
+        env=surroundings(STATE_DIRECTORY=str(folder), **environ),
     )
     assert SECRET_KEY not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
