@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fix lock clean
+.PHONY: help demo run test check fix lock dist sbom clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -36,7 +36,24 @@ lock: .venv/dev  ## pin the newest dependencies that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile $(PIN) pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile $(PIN) -c requirements/run.txt --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile $(PIN) requirements/tools.in -o requirements/tools.txt
 PIN := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+dist: .venv/dev .venv/tools  ## what is released: wheel, sdist, pins, unit, SBOM, checksums
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir dist .
+	$(MAKE) --no-print-directory sbom
+	cp requirements/run.txt deploy/systemd/devserver-watcher.service dist/
+	cd dist && sha256sum * > SHA256SUMS
+
+sbom: .venv/tools  ## list every dependency in dist/devserver-watcher.cdx.json
+	mkdir -p dist
+	.venv/tools/bin/cyclonedx-py requirements --output-reproducible --of JSON --pyproject pyproject.toml -o dist/devserver-watcher.cdx.json requirements/run.txt
+
+.venv/tools: requirements/tools.txt
+	$(PYTHON) -m venv .venv/tools
+	.venv/tools/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/tools.txt
+	@touch $@
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov dist

@@ -79,7 +79,7 @@ def main(settings: Settings, run: Run) -> int:
     )
     try:
         return anyio.run(run, writer)
-    except (WatcherError, KeyboardInterrupt):
+    except (WatcherError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException:
         log.critical("watcher.crashed", exc_info=True)

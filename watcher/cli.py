@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 
@@ -158,7 +160,14 @@ def _origin(args: argparse.Namespace, flags: Flags) -> Origin:
     return Origin(config_file(args.config), flags)
 
 
+def _leave(*_: object) -> NoReturn:
+    sys.exit(Exit.OK)
+
+
 def _run(args: argparse.Namespace, flags: Flags) -> int:
+    # Process 1 of a container gets no signal that it has not asked for, and it takes a
+    # moment until the daemon heeds them itself.
+    signal.signal(signal.SIGTERM, _leave)
     from watcher import app  # noqa: PLC0415 - `check` and `healthcheck` do without
 
     origin = _origin(args, flags)

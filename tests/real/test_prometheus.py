@@ -1,0 +1,214 @@
+"""Scrape, alert and dashboard with a running Prometheus and Alertmanager."""
+
+import json
+import re
+import urllib.parse
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from tests.real.components import (
+    ROOT,
+    alertmanager,
+    asked,
+    cloud,
+    configuration,
+    daemon,
+    http,
+    prometheus,
+    require,
+    run,
+    until,
+)
+
+RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
+DASHBOARD = ROOT / "deploy" / "grafana" / "devserver-watcher.json"
+RETENTION = 5
+WINDOW = "10s"
+
+
+@contextmanager
+def webhook():
+    """Receive what Alertmanager tells; yields its address and the alerts so far."""
+    told = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self):
+            length = int(self.headers["Content-Length"])
+            told.extend(json.loads(self.rfile.read(length))["alerts"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", told
+        server.shutdown()
+        thread.join()
+
+
+class Stack:
+    """Cloud, watcher, Prometheus and Alertmanager, and what the webhook was told."""
+
+    def __init__(self, simulated, listen, url, told):
+        self.cloud = simulated
+        self.listen = listen
+        self.url = url
+        self.told = told
+
+    def query(self, expression):
+        words = urllib.parse.urlencode({"query": expression})
+        answer = asked(f"{self.url}/api/v1/query?{words}")
+        assert answer["status"] == "success", answer
+        return answer["data"]["result"]
+
+    def alerts(self, name, status, job_id):
+        return [
+            alert
+            for alert in list(self.told)
+            if alert["labels"]["alertname"] == name
+            and alert["labels"].get("job_id") == job_id
+            and alert["status"] == status
+        ]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    require("prometheus", "prometheus-alertmanager", "promtool")
+    folder = tmp_path_factory.mktemp("stack")
+    with (
+        webhook() as (hook, told),
+        alertmanager(folder, hook) as manager,
+        cloud(folder, jobs=4, tasks=4, speed=1) as simulated,
+    ):
+        values = configuration(
+            simulated.url, simulated.job_ids, finished={"retention": f"{RETENTION}s"}
+        )
+        with daemon(folder, values) as (listen, _):
+            scrape = {
+                "job_name": "devserver-watcher",
+                "static_configs": [{"targets": [listen]}],
+            }
+            managers = {"static_configs": [{"targets": [manager]}]}
+            config = {
+                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                "scrape_configs": [scrape],
+                "alerting": {"alertmanagers": [managers]},
+            }
+            with prometheus(folder, config, RULES) as url:
+                it = Stack(simulated, listen, url, told)
+                until(lambda: it.query('up{job="devserver-watcher"} == 1'))
+                yield it
+
+
+def test_the_metrics_are_as_prometheus_wants_them(stack):
+    _, text = http(f"http://{stack.listen}/metrics")
+    done = run("promtool", "check", "metrics", input=text)
+    findings = (done.stdout + done.stderr).splitlines()
+    assert len(findings) == 1, findings
+    assert findings[0].startswith("devserver_job_abnormal_count ")
+
+
+def test_prometheus_takes_every_sample(stack):
+    (target,) = asked(f"{stack.url}/api/v1/targets")["data"]["activeTargets"]
+    assert (target["health"], target["lastError"]) == ("up", "")
+    jobs = {each["metric"]["job_id"] for each in stack.query("devserver_job_info")}
+    assert jobs == set(stack.cloud.job_ids)
+
+
+def test_a_failing_task_is_told_and_resolves_with_its_job(stack):
+    job_id, good = stack.cloud.job_ids[:2]
+    stack.cloud.finish(job_id, failing=1)
+    stack.cloud.finish(good)
+    for name in ("DevServerTaskFailed", "DevServerJobFailed"):
+        (alert,) = until(
+            lambda name=name: stack.alerts(name, "firing", job_id),
+            what=lambda: json.dumps(stack.told, indent=1),
+        )[:1]
+        assert job_id in alert["annotations"]["description"]
+    # Its series go `finished.retention` after its end; with them goes the alert.
+    for name in ("DevServerTaskFailed", "DevServerJobFailed"):
+        assert until(lambda name=name: stack.alerts(name, "resolved", job_id))
+    assert stack.query(f'devserver_job_phase{{job_id="{job_id}"}}') == []
+    assert stack.alerts("DevServerJobFailed", "firing", good) == []
+
+
+def expressions():
+    """Every expression of the dashboard, by its panel."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    for panel in panels:
+        for target in panel.get("targets", []):
+            yield f"{panel['title']} {target['refId']}", target["expr"]
+
+
+def filled(expression, job_id):
+    values = {
+        "target": "prod",
+        "job_id": job_id,
+        "job": "devserver-watcher",
+        "instance": ".*",
+        "__rate_interval": WINDOW,
+    }
+    text = re.sub(r"\$(\w+)", lambda found: values[found[1]], expression)
+    assert "$" not in text
+    return text
+
+
+def test_every_panel_of_the_dashboard_has_data(stack):
+    # The newest events are what the rates and the quantiles are made of.
+    job_id = stack.cloud.job_ids[2]
+    stack.cloud.finish(job_id, failing=1)
+    empty = dict(expressions())
+
+    def all_seen():
+        for name, expression in list(empty.items()):
+            if has_values(stack.query(filled(expression, job_id))):
+                del empty[name]
+        return not empty
+
+    until(all_seen, seconds=RETENTION + 15, what=lambda: f"no data: {list(empty)}")
+
+
+def has_values(result):
+    return any(each["value"][1] != "NaN" for each in result)
+
+
+def test_variables_of_the_dashboard_find_something(stack):
+    dashboard = json.loads(DASHBOARD.read_text())
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            text = filled(variable["definition"], ".*")
+            metric, label = re.fullmatch(r"label_values\((.+), (\w+)\)", text).groups()
+            assert stack.query(f"count by ({label}) ({metric})"), text
+
+
+def test_panels_do_not_overlap():
+    places = set()
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        box = panel["gridPos"]
+        assert box["x"] + box["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(box["x"], box["x"] + box["w"])
+            for y in range(box["y"], box["y"] + box["h"])
+        }
+        assert not cells & places, panel["title"]
+        places |= cells
+
+
+def test_a_watcher_that_is_well_raises_no_alert(stack):
+    """Alerts on the watcher itself are loaded, and none of them fires."""
+    rules = asked(f"{stack.url}/api/v1/rules?type=alert")["data"]["groups"]
+    states = {
+        rule["name"]: (rule["state"], rule["health"])
+        for group in rules
+        for rule in group["rules"]
+    }
+    own = {name: state for name, state in states.items() if name.startswith("Watcher")}
+    assert own
+    assert set(own.values()) == {("inactive", "ok")}, own
