@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fix lock dist sbom clean
+.PHONY: help demo run test check fix lock fuzz dist sbom clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -38,6 +38,14 @@ lock: .venv/dev  ## pin the newest dependencies that pyproject.toml allows
 	$(BIN)/uv pip compile $(PIN) -c requirements/run.txt --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile $(PIN) requirements/tools.in -o requirements/tools.txt
 PIN := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+fuzz: .venv/fuzz  ## feed the decoder with bytes for SECONDS (20)
+	finds=$$(mktemp -d) && .venv/fuzz/bin/python -m tests.fuzz.fuzz_wire -verbosity=0 -max_total_time=$(or $(SECONDS),20) $$finds tests/fuzz/corpus
+
+.venv/fuzz: requirements/fuzz.txt requirements/run.txt
+	$(PYTHON) -m venv .venv/fuzz
+	.venv/fuzz/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/run.txt -r requirements/fuzz.txt
+	@touch $@
 
 dist: .venv/dev .venv/tools  ## what is released: wheel, sdist, pins, unit, SBOM, checksums
 	rm -rf dist

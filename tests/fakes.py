@@ -80,6 +80,8 @@ class FakeStore:
         return {key: self.known[key] for key in keys if key in self.known}
 
     async def release(self, keys):
+        if self.broken:
+            raise StoreError("disk full")
         self.released.extend(keys)
 
     async def commit(self, steps):

@@ -10,6 +10,7 @@ from watcher.core.errors import (
     Malformed,
     Rejected,
     ServerError,
+    StoreError,
     Throttled,
     Unreachable,
 )
@@ -385,6 +386,35 @@ class TestWatched:
         assert rig.store.released == keys(1)
         assert set(rig.poller.records) == rig.poller.watched == {keys(2)[1]}
 
+    async def test_what_the_store_could_not_forget_it_forgets_with_the_next(self):
+        rig = Rig()
+
+        async def fail():
+            rig.store.broken = True
+            with pytest.raises(StoreError):
+                await rig.poller.unwatch(keys(2))
+            await rig.poller.watch(keys(1))
+
+        async def mend():
+            rig.store.broken = False
+            await rig.poller.unwatch([])
+
+        await rig.run(keys(3), 30, (2, fail), (20, mend))
+        assert rig.store.released == [keys(2)[1]], "the other is watched again"
+        assert rig.poller.watched == {keys(3)[0], keys(3)[2]}
+
+    async def test_a_target_removed_while_its_jobs_are_claimed(self):
+        rig = Rig()
+        claim = rig.store.claim
+
+        async def slow(wanted):
+            del rig.lanes["prod"]
+            return await claim(wanted)
+
+        rig.store.claim = slow
+        await rig.poller.watch(keys(2))
+        assert not rig.poller.watched
+
     async def test_attempted_once_the_first_round_is_over(self):
         rig = Rig()
         seen = []
@@ -479,6 +509,18 @@ class TestListing:
         ]
         assert len(seen) == 20
         assert max(seen) <= 131
+
+    async def test_a_target_removed_while_its_list_is_on_its_way(self):
+        cloud = Cloud({f"job-{n}": 500 for n in range(3)})
+        rig = self.rig(cloud)
+        rig.api.latency = 2.0
+
+        async def remove():
+            del rig.lanes["prod"]
+            await rig.poller.unwatch(keys(3))
+
+        await rig.run(keys(3), 15, (1, remove))
+        assert not rig.poller.watched
 
     async def test_auto_chooses_by_arithmetic_and_says_so_once(self, lines):
         cloud = Cloud({f"job-{n}": 5000 for n in range(20)})

@@ -231,7 +231,7 @@ class Courier:
             failures = self._held[key].failures + 1 if key in self._held else 1
             self._held[key] = _Held(failures, self._after(failures))
         down = not self._sink.per_job or len(self._suspects) >= self._pace.lanes
-        self._look_failing(error, event_id=event.transition.event_id)
+        self._look_failing(error, at_seq=event.seq)
         if postponed or down:
             self._pause(error, postponed)
 
@@ -248,7 +248,7 @@ class Courier:
         wait = min(self._pace.first_retry * 2.0**doublings, self._pace.longest_retry)
         return anyio.current_time() + wait * (0.5 + 0.5 * self._jitter())
 
-    def _look_failing(self, error: Exception, **fields: str) -> None:
+    def _look_failing(self, error: Exception, **fields: int) -> None:
         if not self.failing:
             self.failing = True
             log.warning("sink.failing", sink=self.name, error=str(error), **fields)

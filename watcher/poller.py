@@ -15,7 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -114,6 +114,7 @@ class Poller:
         self._retired: dict[JobKey, Phase] = {}
         self._pending: dict[JobKey, Step] = {}
         self._unsaved: dict[JobKey, Step] = {}
+        self._unreleased: set[JobKey] = set()
         self._outcomes: list[_Outcome] = []
         self._woken = anyio.Event()
         self._settled_at = self._saved_at = -math.inf
@@ -156,12 +157,16 @@ class Poller:
     async def watch(self, keys: Collection[JobKey]) -> None:
         """Begin to watch jobs, each first asked within one interval from now."""
         watched = self.watched
-        fresh = [key for key in keys if key not in watched]
-        known = await self._store.claim(fresh)
+        known = await self._store.claim([key for key in keys if key not in watched])
+        # While that took its time, a reload may have removed a target.
+        fresh = [k for k in keys if k not in watched and k.target in self._lanes]
+        self._unreleased.difference_update(fresh)
         now = anyio.current_time()
         for place, key in enumerate(fresh):
             lane = self._lanes[key.target]
-            record = known.get(key) or JobRecord(key, lane.api.project_id)
+            record = known.get(key) or JobRecord(key)
+            if record.project_id is None:
+                record = replace(record, project_id=lane.api.project_id)
             self._records[key] = record
             if not record.phase.finished:
                 lane.unattempted.add(key)
@@ -171,7 +176,11 @@ class Poller:
         self._woken.set()
 
     async def unwatch(self, keys: Collection[JobKey]) -> None:
-        """Stop watching jobs and forget what is known of them."""
+        """Stop watching jobs and forget what is known of them.
+
+        Raises:
+            StoreError: The store still knows them; the next call makes up for it.
+        """
         for key in keys:
             if key.target in self._lanes:
                 self._lanes[key.target].forget(key)
@@ -180,7 +189,10 @@ class Poller:
             self._pending.pop(key, None)
             self._unsaved.pop(key, None)
         self._telemetry.forgotten(keys)
-        await self._store.release(keys)
+        self._unreleased.update(keys)
+        if self._unreleased:
+            await self._store.release(frozenset(self._unreleased))
+            self._unreleased.clear()
 
     def retire(self, before: float, served: Callable[[JobKey], bool]) -> None:
         """Show no more the jobs that finished long enough ago and were seen to.
@@ -275,7 +287,11 @@ class Poller:
         if listing is not lane.listing:
             return
         if not isinstance(page, PollFailed):
-            running = {key.job_id: self._records[key].job for key in lane.running}
+            running = {
+                key.job_id: self._records[key].job
+                for key in lane.running
+                if key in self._records  # the target may have been removed meanwhile
+            }
             for job_id in listing.take(page, running, now):
                 lane.queue.hasten(JobKey(lane.name, job_id), now)
             self._ask_reappeared(lane, now)
@@ -326,6 +342,8 @@ class Poller:
         )
         pending = self._pending.get(key)
         record = pending.record if pending else self._records[key]
+        if record.project_id is None:
+            record = replace(record, project_id=lane.api.project_id)
         now = self._wall()
         asked_at = now - (anyio.current_time() - outcome.sent_at)
         skew = lane.api.clock_skew

@@ -89,7 +89,13 @@ class Store(Protocol):
         """Take charge of these jobs and return the records known of them."""
 
     async def release(self, keys: Collection[JobKey]) -> None:
-        """Forget the records of jobs that are no longer watched; the journal stays."""
+        """Forget jobs that are no longer watched; the journal stays.
+
+        What keeps their event ids apart from later ones stays as long as it does.
+
+        Raises:
+            StoreError: They are still known.
+        """
 
     async def commit(self, steps: Sequence[Step]) -> Sequence[JournalEvent]:
         """Write records and transitions in one transaction, durably.

@@ -188,6 +188,7 @@ class Target(Section):
 
     region: str | None = Field(None, pattern=r"^[a-z0-9-]{1,40}$")
     endpoint: Annotated[str, AfterValidator(check_endpoint)] | None = None
+    iam_endpoint: Annotated[str, AfterValidator(check_endpoint)] | None = None
     project_id: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,64}$")
     credentials: Credentials = ChainCredentials()
     jobs: Annotated[tuple[JobId, ...], BeforeValidator(_split)] = ()
@@ -203,17 +204,21 @@ class Target(Section):
             raise ValueError("needs a project_id where credentials.kind is none")
         if self.project_id is None and self.region is None:
             raise ValueError("needs a project_id or a region to look it up by")
-        no_iam = self.region is None and not getattr(
-            self.credentials, "iam_endpoint", None
-        )
+        no_iam = self.region is None and self.iam_url is None
         if self.credentials.kind == "token" and no_iam:
-            raise ValueError("needs a region or credentials.iam_endpoint")
+            raise ValueError("needs a region or an iam_endpoint")
         return self
 
     @property
     def url(self) -> str:
         """Address of the API, without a slash at its end."""
         return (self.endpoint or endpoint_of(self.region or "")).rstrip("/")
+
+    @property
+    def iam_url(self) -> str | None:
+        """Address of IAM where one is given; None for the region's own."""
+        of_user = getattr(self.credentials, "iam_endpoint", None)
+        return of_user or self.iam_endpoint
 
 
 class Poll(Section):

@@ -67,13 +67,12 @@ class Targets:
         Raises:
             SettingsError: It cannot be asked, such as for an unreadable `ca_file`.
         """
-        iam = getattr(target.credentials, "iam_endpoint", None)
         try:
             api_target = ApiTarget(
                 endpoint=target.url,
                 project_id=target.project_id,
                 region=target.region,
-                iam_endpoint=iam,
+                iam_endpoint=target.iam_url,
                 timeout=timeout,
                 ca_file=target.ca_file,
             )
@@ -111,7 +110,7 @@ class Targets:
                     target.project_id,
                     target.region,
                 )
-                address = user.iam_endpoint or iam_endpoint_of(target.region or "")
+                address = target.iam_url or iam_endpoint_of(target.region or "")
                 return TokenCredentials(
                     line,
                     login,

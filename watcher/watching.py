@@ -164,10 +164,11 @@ class Watching:
     async def _watch(self, wanted: frozenset[JobKey]) -> None:
         watched = self._poller.watched
         gone, new = watched - wanted, sorted(wanted - watched)
-        if gone:
+        try:
             await self._poller.unwatch(gone)
-        if new:
             await self._poller.watch(new)
+        except StoreError as exc:
+            log.warning("jobs.not_kept", error=str(exc))
         if self.looked and (gone or new):
             log.info("jobs.changed", added=len(new), removed=len(gone))
 

@@ -93,6 +93,13 @@ class TestMoved:
         assert self.sweep(known, "abcd", "abcd", **moved) == set("abc")
         assert self.sweep(known, "abcd", "abcd", **moved) == {"c"}, "until it agrees"
 
+    def test_a_first_row_that_is_younger_than_the_job_is_asked_for(self):
+        jobs = {
+            "a": Job("a", "PROCESSING", 0, updated_at=0.5),
+            "b": Job("b", "PROCESSING", 0, updated_at=1.0),
+        }
+        assert listing().take(page("ab", 2), jobs, 0.0) == ["a"]
+
     def test_absent_jobs_are_asked_for_each_time(self):
         known = listing()
         for _ in range(3):
@@ -127,6 +134,15 @@ class TestWorth:
         known.take(page("abcdef", 6), running("abcdef"), 0.0)
         assert (known.active, known.reason) == (True, "1 pages for 6 jobs")
 
+    def test_auto_asks_until_a_sweep_has_shown_that_too_few_are_left(self):
+        known = listing(Mode.AUTO)
+        known.take(page("abcdef", 6), running("abcdef"), 0.0)
+        assert known.wanted(2, 10.0)
+        known.take(page("ab", 2), running("ab"), 10.0)
+        assert not known.active
+        assert not known.wanted(2, 20.0)
+        assert known.wanted(6, 20.0), "more jobs may come at any time"
+
     def test_auto_gives_up_where_the_pages_are_too_many(self):
         known = listing(Mode.AUTO)
         for ids in ("abc", "def"):
@@ -143,6 +159,15 @@ class TestWorth:
 
     def test_nothing_to_ask_without_jobs(self):
         assert not listing(Mode.LIST).wanted(0, 0.0)
+
+    def test_sweeps_begin_an_interval_apart_however_long_they_take(self):
+        known = listing()
+        known.take(page("ab", 3), running("abc"), 100.0)
+        known.take(page("c", 3), running("abc"), 103.0)
+        assert known.due_at == 110.0
+        known.take(page("ab", 3), running("abc"), 110.0)
+        known.take(page("c", 3), running("abc"), 125.0)
+        assert known.due_at == 125.0
 
     def test_not_before_it_is_due(self):
         known = listing()

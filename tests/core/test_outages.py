@@ -24,7 +24,7 @@ def test_a_reason_of_the_target_is_told_once_and_recovers_with_the_last_job():
     assert failed(outages, A, Reason.SERVER_ERROR) == []
     assert failed(outages, B, Reason.SERVER_ERROR) == []
     assert outages.failing
-    assert set(outages.of_target()) == {A, B}
+    assert set(outages.of_target()) == set(outages) == {A, B}
     assert recovered(outages, A) == []
     assert recovered(outages, B) == [("poll.recovered", Reason.SERVER_ERROR)]
     assert recovered(outages, B) == []

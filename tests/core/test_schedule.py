@@ -109,6 +109,15 @@ class TestDueQueue:
         ]
         assert len(queue) == 1
 
+    def test_only_what_waits_longer_is_hastened(self):
+        queue = DueQueue()
+        early, late, absent = (JobKey("t", name) for name in "abc")
+        queue.put(early, 1.0)
+        queue.put(late, 9.0)
+        for key in (early, late, absent):
+            queue.hasten(key, 5.0)
+        assert [queue.due_at(k) for k in (early, late, absent)] == [1.0, 5.0, None]
+
     @given(
         st.lists(
             st.tuples(st.sampled_from("abcd"), st.none() | st.integers(0, 20)),

@@ -136,6 +136,24 @@ def test_times(value, seconds):
             {"tasks": [{"id": "t", "cloud_server": "BMS", "message": 5}]},
             Snapshot(Job("j"), (Task("t", "UNKNOWN", message="5"),)),
         ),
+        # The same id twice, equally old: an end counts more than none.
+        (
+            {
+                "tasks": [
+                    {"id": "t", "status": "SUCCESS", "update_at": 2000000000},
+                    {"id": "u", "status": "PROCESSING"},
+                    {"id": "t", "status": "PROCESSING", "update_at": 2000000000},
+                    {"id": "u", "status": "FAILED"},
+                ]
+            },
+            Snapshot(
+                Job("j"),
+                (
+                    Task("t", "SUCCESS", updated_at=2000000000.0),
+                    Task("u", "FAILED"),
+                ),
+            ),
+        ),
         # The same id twice: the younger row counts, at the place of the first.
         (
             {

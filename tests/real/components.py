@@ -98,7 +98,7 @@ def until(condition, seconds=PATIENCE, what=None):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, what() if what else "waited in vain"
-        time.sleep(0.1)  # noqa: TID251 - a real thing takes real time
+        time.sleep(0.1)
     return found
 
 

@@ -93,7 +93,7 @@ def test_a_thousand_jobs_fit_into_its_memory(podman, container):
         return http(f"{url}/metrics")[1].count("\ndevserver_job_info{") == JOBS
 
     until(all_known)
-    time.sleep(3)  # noqa: TID251 - a few rounds more
+    time.sleep(3)
     state = podman.inspect(name)["State"]
     assert (state["Running"], state["OOMKilled"]) == (True, False)
     rss = podman("exec", name, "python", "-c", "print(open('/proc/1/status').read())")

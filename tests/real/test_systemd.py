@@ -311,7 +311,7 @@ def test_a_dead_cloud_does_not_starve_the_watchdog(machine):
     with machine.settings(drop_in):
         machine.service("restart")
         assert machine.ask(f"{CLOUD}/_simulator/faults", "hang", "PUT")[0] < 300
-        time.sleep(2 * WATCHDOG)  # noqa: TID251
+        time.sleep(2 * WATCHDOG)
         assert machine.property("NRestarts") == "0"
         assert machine.property("ActiveState") == "active"
         assert machine.ask(f"{CLOUD}/_simulator/faults", None, "DELETE")[0] < 300

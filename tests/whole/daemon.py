@@ -20,6 +20,7 @@ ACCESS_KEY, SECRET_KEY = (
     "QTWAOYTTINDUT2QVKYUC",
     "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc",
 )
+COMMAND = (sys.executable, "-m", "watcher")
 PATIENCE = 60.0
 
 
@@ -108,6 +109,13 @@ class Daemon:
         return "".join(self.raw) + b"".join(self.errors).decode()
 
 
+async def until(condition, patience=PATIENCE):
+    """Wait until something holds."""
+    with anyio.fail_after(patience):
+        while not condition():
+            await anyio.sleep(0.05)
+
+
 def get(url, headers=()):
     request = urllib.request.Request(url, headers=dict(headers))
     try:
@@ -118,15 +126,13 @@ def get(url, headers=()):
 
 
 @asynccontextmanager
-async def running(folder, values, *flags, environ=(), prefix=()):
+async def running(folder, values, *flags, environ=(), prefix=(), command=COMMAND):
     """Run the daemon with a configuration of its own, and end it whatever happens."""
     file = folder / "watcher.yaml"
     file.write_text(yaml.safe_dump({"server": {"listen": "127.0.0.1:0"}, **values}))
     command = [
         *prefix,
-        sys.executable,
-        "-m",
-        "watcher",
+        *command,
         "run",
         "--config",
         str(file),
@@ -134,7 +140,7 @@ async def running(folder, values, *flags, environ=(), prefix=()):
     ]
     process = await anyio.open_process(
         command,
-        env=surroundings(STATE_DIRECTORY=str(folder), **dict(environ)),
+        env=surroundings(**{"STATE_DIRECTORY": str(folder)} | dict(environ)),
         stderr=subprocess.PIPE,
     )
     daemon = Daemon(process)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Awaitable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,8 +29,12 @@ from watcher.core.errors import Malformed, Unreachable
 _Result = TypeVar("_Result")
 
 BODY_LIMIT = 32 * 1024 * 1024
+_LARGE = 512 * 1024
 _KEEPALIVE = 75.0
 _LONGEST_HEADER = 65_536  # an IAM token may take several times aiohttp's 8 KiB
+
+# Read one after the other, or requests in flight times the limit would be held at once.
+_one_large_body = anyio.Lock()
 
 # The first that fits: each class stands before those that it is one of.
 _SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
@@ -197,14 +202,18 @@ async def _exchange(session: aiohttp.ClientSession, route: Route, call: Call) ->
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     chunks = []
-    room = limit
-    async for chunk in response.content.iter_any():
-        room -= len(chunk)
-        if room < 0:
-            raise Malformed(
-                f"the answer is larger than {limit} bytes", status_code=response.status
-            )
-        chunks.append(chunk)
+    size = 0
+    async with AsyncExitStack() as turn:
+        async for chunk in response.content.iter_any():
+            if size <= _LARGE < size + len(chunk):
+                await turn.enter_async_context(_one_large_body)
+            size += len(chunk)
+            if size > limit:
+                raise Malformed(
+                    f"the answer is larger than {limit} bytes",
+                    status_code=response.status,
+                )
+            chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

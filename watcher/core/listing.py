@@ -101,6 +101,7 @@ class Listing:
         self._interval = interval
         self._share = interval / max(task_interval, interval)
         self._sweep = Sweep()
+        self._began = 0.0
         self._marks: dict[str, tuple[object, ...]] = {}
         self._useless = 0
         self._failures = 0
@@ -114,8 +115,9 @@ class Listing:
             return True
         if self.mode is Mode.DETAIL or watched == 0:
             return False
+        # While it is relied on it is asked, until a sweep has shown that it is no use.
         return now >= self._given_up_until and (
-            self.mode is Mode.LIST or self._worth(watched, 1)
+            self.active or self.mode is Mode.LIST or self._worth(watched, 1)
         )
 
     @property
@@ -137,11 +139,13 @@ class Listing:
             Ids of watched jobs to ask for at once; empty until the sweep is over.
         """
         self._failures = 0
+        if not self._sweep.pages:
+            self._began = now
         self._sweep.take(page)
         if not self._sweep.over:
             return ()
         sweep, self._sweep = self._sweep, Sweep()
-        self.due_at = now + self._interval
+        self.due_at = max(now, self._began + self._interval)
         self.found = sweep.rows
         self._judge(sweep, running, now)
         return [
@@ -154,7 +158,7 @@ class Listing:
         self._failures += 1
         self.due_at = now + self._interval * min(2.0**self._failures, 32.0)
         if self._failures >= USELESS_SWEEPS:
-            self._give_up(f"the list call fails: {why}", now)
+            self._give_up(f"the list call fails: {why}", now + GIVEN_UP_FOR)
 
     def postponed(self, until: float) -> None:
         """Ask no page before this time."""
@@ -169,7 +173,11 @@ class Listing:
         if row.status != PROCESSING:
             return True
         if before is None:
-            return known is None or known.abnormal_count != row.abnormal_count
+            return (
+                known is None
+                or known.abnormal_count != row.abnormal_count
+                or known.updated_at not in {None, row.updated_at}
+            )
         return before != mark
 
     def _judge(self, sweep: Sweep, running: Mapping[str, object], now: float) -> None:
@@ -183,20 +191,23 @@ class Listing:
             self._useless += 1
             if self._useless >= USELESS_SWEEPS or not sweep.complete:
                 shown = f"{covered} of {len(running)} watched jobs"
-                self._give_up(f"the list shows {shown}", now)
+                self._give_up(f"the list shows {shown}", now + GIVEN_UP_FOR)
             return
         self._useless = 0
+        shown = f"{sweep.pages} pages for {len(running)} jobs"
         if self.mode is Mode.LIST or self._worth(len(running), sweep.pages):
             self.active = True
-            self.reason = f"{sweep.pages} pages for {len(running)} jobs"
+            self.reason = shown
         else:
-            self._give_up(f"{sweep.pages} pages for {len(running)} jobs", now)
+            # Too many pages stay so for long; too few jobs may be more at any time.
+            too_long = self._worth(len(running), 1)
+            self._give_up(shown, now + GIVEN_UP_FOR if too_long else now)
 
-    def _give_up(self, why: str, now: float) -> None:
+    def _give_up(self, why: str, until: float) -> None:
         self.active = False
         self.reason = why
         self._useless = self._failures = 0
-        self._given_up_until = now + GIVEN_UP_FOR
+        self._given_up_until = until
         self._marks.clear()
 
     def _worth(self, watched: int, pages: int) -> bool:

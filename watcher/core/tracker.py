@@ -83,6 +83,15 @@ def advance(
             return Step(_failed(record, event, now))
 
 
+def forget(record: JobRecord) -> JobRecord:
+    """Return what outlives the watching of a job: how often each event was told.
+
+    Without it a job that is watched again would use event ids again, and what has an id
+    that was used counts as told.
+    """
+    return JobRecord(record.key, ordinals=record.ordinals)
+
+
 def listed(record: JobRecord) -> Iterator[Task]:
     """Yield the known tasks that have not vanished."""
     absences = record.absences

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from watcher.core.model import JobKey, JobRecord, JournalEvent, Step, Transition
+from watcher.core.tracker import forget
 from watcher.ports import Pruned
 from watcher.store.codec import (
     Unreadable,
@@ -22,6 +23,16 @@ from watcher.store.codec import (
 )
 
 log = structlog.get_logger()
+
+
+_DROP_FORGOTTEN = """
+    DELETE FROM records WHERE json_extract(body, '$.job') IS NULL
+    AND json_extract(body, '$.phase') = 'unknown'
+    AND json_extract(body, '$.ordinals') != '{}'
+    AND NOT EXISTS (SELECT 1 FROM journal
+      WHERE journal.target = records.target AND journal.job_id = records.job_id)
+"""
+"""What is left of jobs that are no longer watched goes with their last event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +112,13 @@ class Ledger:
         return found
 
     def release(self, keys: Collection[JobKey]) -> None:
-        """Forget the records of these jobs."""
+        """Forget the records of these jobs, but for what keeps event ids apart."""
+        left = [forget(record) for record in self.claim(keys).values()]
         with self._transaction():
             self._db.executemany(
                 "DELETE FROM records WHERE target = ? AND job_id = ?", keys
             )
+            self._write_records(record for record in left if record.ordinals)
 
     def commit(self, steps: Sequence[Step]) -> list[JournalEvent]:
         """Write records and transitions; an event id already known is left out."""
@@ -113,11 +126,7 @@ class Ledger:
         records = {step.record.key: step.record for step in steps}
         now = self._now()
         with self._transaction():
-            self._db.executemany(
-                "INSERT OR REPLACE INTO records (target, job_id, body)"
-                " VALUES (?, ?, ?)",
-                ((*key, encode(record)) for key, record in records.items()),
-            )
+            self._write_records(records.values())
             told = chain.from_iterable(step.transitions for step in steps)
             events = [event for one in told if (event := self._append(one, now))]
             self._db.executemany(
@@ -128,6 +137,12 @@ class Ledger:
         self.backlog.update(dict.fromkeys(self._sinks, len(events)))
         self._fault_point("commit.after_commit")
         return events
+
+    def _write_records(self, records: Iterable[JobRecord]) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO records (target, job_id, body) VALUES (?, ?, ?)",
+            ((*record.key, encode(record)) for record in records),
+        )
 
     def _append(self, transition: Transition, now: float) -> JournalEvent | None:
         event_id = transition.event_id
@@ -203,6 +218,7 @@ class Ledger:
                 " AND seq NOT IN (SELECT seq FROM outbox)",
                 (self._retention.events,),
             ).rowcount
+            self._db.execute(_DROP_FORGOTTEN)
         self.backlog.subtract(dead)
         return Pruned(dropped, dead)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from watcher.core.model import JobKey, JobRecord, JournalEvent, Step
+from watcher.core.tracker import forget
 from watcher.ports import Pruned
 
 
@@ -43,9 +44,11 @@ class MemoryStore:
         return {key: self._records[key] for key in keys if key in self._records}
 
     async def release(self, keys: Collection[JobKey]) -> None:
-        """Forget the records of these jobs."""
+        """Forget the records of these jobs, but for what keeps event ids apart."""
         for key in keys:
-            self._records.pop(key, None)
+            record = self._records.pop(key, None)
+            if record is not None and record.ordinals:
+                self._records[key] = forget(record)
 
     async def commit(self, steps: Sequence[Step]) -> Sequence[JournalEvent]:
         """Take over records and transitions; an event id already known is left out."""
@@ -113,6 +116,12 @@ class MemoryStore:
             if event.seq in gone:
                 del self._committed_at[event.transition.event_id]
         self._journal = [event for event in self._journal if event.seq not in gone]
+        known = {event.transition.key for event in self._journal}
+        self._records = {
+            key: record
+            for key, record in self._records.items()
+            if key in known or record != forget(record) or not record.ordinals
+        }
         return Pruned(len(gone), {name: count for name, count in dead.items() if count})
 
     async def save_watched(self, keys: Collection[JobKey]) -> None:

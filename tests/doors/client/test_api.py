@@ -503,6 +503,21 @@ async def test_a_machine_20_minutes_off_is_corrected_at_once():
     assert counted == ["detail"] * 3
 
 
+async def test_a_date_that_is_an_hour_wrong_costs_one_refusal():
+    def answer(request):
+        fresh = signed_by(request, KEY, NOW)
+        date = http_date(NOW + 3600)
+        return ok(Date=date) if fresh else refuse(text="signature expired", Date=date)
+
+    async with line() as on, cloud(answer) as server:
+        target = api(on, server)
+        for _ in range(5):
+            await target.fetch(JOB)
+        assert target.clock_skew == pytest.approx(-3600, abs=1)
+        assert not target.locked
+    assert len(server.seen) == 6
+
+
 async def test_expired_with_a_right_clock_is_not_sent_again():
     def answer(_request):
         return refuse(text="signature expired", Date=http_date(NOW - 30))

@@ -72,6 +72,39 @@ def test_a_slow_answer_counts_only_where_there_is_no_other():
     assert on.skew("h") == pytest.approx(100, abs=0.6)
 
 
+def test_a_date_that_leads_astray_is_doubted():
+    on = clock()
+    note(on, -3600)
+    followed = on.offset("h")
+    assert followed == pytest.approx(-3600, abs=0.6)
+    assert on.doubt("h", followed)
+    assert on.offset("h") == 0.0
+    assert on.skew("h") == followed, "it is still what the server says"
+    assert on.doubt("h", 0.0), "neither helps: the other way round"
+    assert on.offset("h") == followed
+
+
+def test_what_was_learned_meanwhile_is_tried_first():
+    on = clock()
+    note(on, 1200)
+    assert on.doubt("h", 0.0)
+    assert on.offset("h") == pytest.approx(1200, abs=0.6)
+
+
+def test_a_doubt_ends_when_a_clock_is_set():
+    on = clock()
+    note(on, -3600)
+    on.doubt("h", on.offset("h"))
+    note(on, 1200)
+    assert on.offset("h") == pytest.approx(1200, abs=0.6)
+
+
+def test_with_clocks_that_agree_there_is_nothing_to_try():
+    on = clock()
+    note(on, 0)
+    assert not on.doubt("h", 0.0)
+
+
 def test_a_host_not_heard_yet_is_taken_to_agree_with_the_last():
     on = clock()
     note(on, 1200, host="one")

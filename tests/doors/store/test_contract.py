@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from tests.doors.store.conftest import Clock, ids, opened, step
-from watcher.core.model import JobKey
+from watcher.core.model import JobKey, JobRecord
 from watcher.store import MemoryStore, Retention, open_store
 
 A, B = JobKey("prod", "a"), JobKey("prod", "b")
@@ -62,6 +63,22 @@ async def test_a_released_job_is_forgotten_but_its_journal_stays(open_one):
         assert list(await store.claim([A, B])) == [B]
         assert ids(await store.events(0, 10)) == ["1", "2"]
         assert ids(await store.undelivered("log", 10)) == ["1", "2"]
+
+
+async def test_what_keeps_ids_apart_outlives_a_release_as_long_as_the_journal(
+    open_one, clock
+):
+    told = replace(step("a", "1"), record=JobRecord(A, "p", ordinals={"job.first": 1}))
+    missed = replace(step("b"), record=JobRecord(B, "p", missing_answers=2))
+    async with open_one(keep_seconds=10.0) as store:
+        await store.commit([told, missed])
+        await store.release([A])
+        assert await store.claim([A]) == {A: JobRecord(A, ordinals={"job.first": 1})}
+        await store.prune(clock())
+        assert A in await store.claim([A])
+        clock.at += 11.0
+        await store.prune(clock())
+        assert await store.claim([A, B]) == {B: missed.record}
 
 
 async def test_commit_returns_the_events_in_order_with_their_place(open_one):

@@ -1,0 +1,106 @@
+"""What a target does besides asking: another door, another clock, a name of its own."""
+
+import anyio
+import pytest
+import structlog
+
+from tests.fakes import START, FakeApi, keys, snapshot
+from tests.test_poller import Cloud, Rig, events
+from watcher.core.errors import Rejected, ServerError
+from watcher.core.listing import Mode
+from watcher.core.schedule import Gate
+
+pytestmark = [pytest.mark.looptime]
+
+
+@pytest.fixture
+def lines():
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+class TestReopened:
+    async def test_what_was_held_back_is_asked_at_once(self):
+        rig = Rig(api=FakeApi(lambda *_: Rejected("held back", retry_after=300.0)))
+        lane, second = rig.lanes["prod"], FakeApi()
+
+        async def reopen():
+            lane.reopen(second, anyio.current_time())
+
+        await rig.run(keys(20), 140, (100, reopen))
+        assert {job for at, job in second.asked if at < 101} == {
+            key.job_id for key in keys(20)
+        }
+        assert lane.gate == Gate()
+
+    async def test_a_failure_of_the_earlier_door_does_not_close_the_new_one(self):
+        rig = Rig(api=FakeApi(lambda *_: ServerError("down"), latency=5.0))
+        lane, second = rig.lanes["prod"], FakeApi()
+
+        async def reopen():
+            lane.reopen(second, anyio.current_time())
+
+        await rig.run(keys(1), 30, (2, reopen))
+        assert second.times()[0] == pytest.approx(5.0, abs=0.2)
+        assert lane.gate == Gate()
+        assert rig.telemetry.polls[0][3] is None
+
+    async def test_a_job_that_is_watched_no_more_is_not_asked_there(self):
+        rig = Rig(api=FakeApi(lambda *_: ServerError("down"), latency=5.0))
+        lane, second = rig.lanes["prod"], FakeApi()
+
+        async def reopen():
+            lane.reopen(second, anyio.current_time())
+            await rig.poller.unwatch(keys(1))
+
+        await rig.run(keys(1), 30, (2, reopen))
+        assert second.asked == []
+
+
+async def test_a_wrong_clock_is_told_on_the_edges(lines):
+    rig = Rig(interval=1.0)
+    skews = iter([0.0] * 3 + [50.0, 61.0, 59.0, 61.0, 1200.0, 31.0, 29.0, 40.0, -61.0])
+
+    def answer(job_id, _):
+        rig.api.clock_skew = next(skews, -61.0)
+        return snapshot(job_id)
+
+    rig.api.answer = answer
+    await rig.run(keys(1), 20)
+    told = [
+        (line["event"], line["log_level"], line["target"], line["skew_seconds"])
+        for line in lines
+        if line["event"].startswith("clock.")
+    ]
+    assert told == [
+        ("clock.skewed", "warning", "prod", 61.0),
+        ("clock.agreed", "info", "prod", 29.0),
+        ("clock.skewed", "warning", "prod", -61.0),
+    ]
+
+
+async def test_a_project_that_is_looked_up_is_named_in_every_event():
+    api = FakeApi()
+    api.project_id = None
+
+    def answer(job_id, _):
+        api.project_id = "found"
+        return snapshot(job_id)
+
+    api.answer = answer
+    rig = Rig(api=api)
+    await rig.run(keys(2), 12)
+    told = [event.transition.fields["project_id"] for event in rig.store.journal]
+    assert told == ["found", "found"]
+
+
+async def test_the_last_few_jobs_of_a_list_are_asked_every_interval(lines):
+    ends = {f"job-{n}": 50 for n in range(18)} | {"job-18": 205, "job-19": 305}
+    rig = Rig(api=FakeApi(), mode=Mode.AUTO, task_interval=600.0)
+    cloud = Cloud(ends)
+    rig.api.answer, rig.api.page = cloud.answer, cloud.page
+    await rig.run(keys(20), 400)
+    assert [line["mode"] for line in events(lines, "poll.mode")] == ["list", "detail"]
+    for key in keys(20):
+        seen = rig.telemetry.records[key].finished_at - START
+        assert 0 <= seen - ends[key.job_id] <= 10.5

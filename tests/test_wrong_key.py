@@ -1,0 +1,127 @@
+"""A wrong secret key never gets the access key locked: real client, virtual time."""
+
+import anyio
+import pytest
+import structlog
+
+from tests.fakes import START, SimulatedSession, simulator
+from tests.test_poller import Rig
+from watcher.core.model import JobKey
+from watcher.core.schedule import Cadence
+from watcher.settings import Target
+from watcher.simulator.gateway import Key
+from watcher.targets import Targets
+
+pytestmark = [pytest.mark.looptime]
+
+WINDOW = 300.0
+MOST_REFUSED = 3
+ACCESS, RIGHT, WRONG = "AKIDEXAMPLE", "the-right-secret-key", "the-wrong-secret-key"
+NAMES = ("a", "b", "c")
+JOBS = 20
+
+
+class World:
+    """Three targets that share a key, with many jobs and 16 requests in flight each."""
+
+    def __init__(self, secret, latency=0.01, interval=10.0):
+        self.cloud = simulator(jobs=JOBS, tasks=1, speed=0, credentials={ACCESS: RIGHT})
+        self.session = SimulatedSession(self.cloud, latency)
+        self.targets = Targets(self.session, lambda: START + anyio.current_time(), {})
+        apis = {name: self.open(name, secret) for name in NAMES}
+        self.rig = Rig(apis=apis, in_flight=16, rate=20.0, interval=interval)
+
+    def open(self, name, secret):
+        credentials = {"kind": "static", "access_key": ACCESS, "secret_key": secret}
+        target = Target(
+            endpoint="http://127.0.0.1:9",
+            project_id=self.cloud.options.project_id,
+            credentials=credentials,
+        )
+        return self.targets.open(name, target, 10.0)
+
+    async def give(self, secret):
+        for name, lane in self.rig.lanes.items():
+            lane.reopen(self.open(name, secret), anyio.current_time())
+
+    async def change_at_the_cloud(self):
+        self.cloud.gateway.set_keys({ACCESS: Key("another-secret-key")})
+
+    async def run(self, seconds, *during):
+        jobs = [JobKey(name, job_id) for job_id in self.cloud.job_ids for name in NAMES]
+        await self.rig.run(jobs, seconds, *during)
+
+    @property
+    def refused(self):
+        return [at for at, status in self.session.answers if status == 401]
+
+    def most_refused(self):
+        return max(
+            sum(start <= at < start + WINDOW for at in self.refused)
+            for start in self.refused
+        )
+
+
+@pytest.fixture
+def lines():
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+def count(lines, event):
+    return sum(line["event"] == event for line in lines)
+
+
+@pytest.mark.parametrize("latency", [0.01, 0.2, 1.0])
+async def test_wrong_from_the_start_for_ten_minutes(latency, lines):
+    world = World(WRONG, latency)
+    await world.run(610)
+    assert world.most_refused() == MOST_REFUSED
+    assert MOST_REFUSED <= len(world.refused) <= 3 * MOST_REFUSED
+    assert not any(status == 200 for _, status in world.session.answers)
+    assert count(lines, "credentials.locked") == 1
+    assert [line["target"] for line in lines if line["event"] == "poll.failing"] == [
+        *NAMES
+    ]
+
+
+async def test_changed_at_the_cloud_while_all_is_in_full_swing():
+    world = World(RIGHT, interval=1.0)
+    await world.run(640, (20, world.change_at_the_cloud))
+    assert world.most_refused() == MOST_REFUSED
+    assert sum(status == 200 for _, status in world.session.answers) > 1000
+
+
+async def test_changed_while_slow_answers_are_awaited():
+    world = World(RIGHT, latency=0.2, interval=1.0)
+    await world.run(640, (20, world.change_at_the_cloud))
+    first = world.refused[0]
+    later = [at for at in world.refused if at > first + world.session.latency]
+    assert len(world.refused) - len(later) <= 16, "what was on its way"
+    assert len(later) <= 2 * MOST_REFUSED
+
+
+async def test_the_right_key_is_taken_up_at_once(lines):
+    world = World(WRONG)
+
+    async def mend():
+        await world.give(RIGHT)
+
+    await world.run(220, (200, mend))
+    good = [at for at, status in world.session.answers if status == 200]
+    assert 200 <= good[0] < 200.5
+    assert sum(at < 204 for at in good) == len(NAMES) * JOBS, "every job, at the pace"
+    assert count(lines, "credentials.accepted") == 1
+    assert count(lines, "poll.recovered") == len(NAMES)
+    assert not any(lane.api.locked for lane in world.rig.lanes.values())
+
+
+async def test_another_wrong_key_costs_three_more_at_most():
+    world = World(WRONG)
+
+    async def try_another():
+        await world.give("one-more-wrong-secret")
+
+    await world.run(290, (100, try_another))
+    assert len(world.refused) == 2 * MOST_REFUSED
+    assert {lane.cadence for lane in world.rig.lanes.values()} == {Cadence(10.0, 300.0)}

@@ -1,0 +1,110 @@
+"""The daemon with faults in it: for tests alone, as the daemon itself has none.
+
+`python -m tests.whole.faulty run --config FILE` runs it; the environment says what goes
+wrong: `FAULT=point:n` kills the process at the n-th passing of a point, `SLOW=point:s`
+waits s seconds at each; SIGUSR1 makes it tell how many tasks it has. `… nursery FD`
+starts one life after the other for who is at the other end of that socket: everything is
+imported once, each life is a process of its own.
+"""
+
+import asyncio
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from watcher import app
+from watcher.core.errors import SettingsError, StoreError
+from watcher.settings import Origin
+
+
+def faults(environ):
+    """Return what is called at each point."""
+    point, _, call = environ.get("FAULT", "").partition(":")
+    slow, _, seconds = environ.get("SLOW", "").partition(":")
+    passed = 0
+
+    def fault_point(name):
+        nonlocal passed
+        if name == slow:
+            time.sleep(float(seconds))
+        if name == point:
+            passed += 1
+            if passed == int(call):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return fault_point
+
+
+def run(config):
+    origin = Origin(Path(config))
+    settings = origin.load()
+    fault_point = faults(os.environ)
+
+    async def watched(writer):
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, count_tasks)
+        return await app.run(origin, settings, writer, fault_point=fault_point)
+
+    return app.main(settings, watched)
+
+
+def count_tasks():
+    print("tasks:", len(asyncio.all_tasks()), file=sys.stderr, flush=True)
+
+
+def live(order, out, err):
+    """Be a life, from the fork to the end."""
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    os.environ.update(order["environ"])
+    code = 70
+    try:
+        code = run(order["config"])
+    except (SettingsError, StoreError) as exc:
+        print(exc, file=sys.stderr, flush=True)
+        code = 78
+    finally:
+        os._exit(code)
+
+
+def bear(order, out, err, door):
+    """Start a life, let it be killed on demand, and tell how it ended."""
+    pid = os.fork()
+    if pid == 0:
+        door.close()
+        live(order, out, err)
+    os.close(out)
+    os.close(err)
+    ending = os.pidfd_open(pid)
+    while True:
+        ready, _, _ = select.select([door, ending], [], [])
+        if ending in ready:
+            break
+        word = door.recv(64)
+        os.kill(pid, signal.Signals[word.decode() or "SIGKILL"])
+        if not word:
+            break
+    os.close(ending)
+    _, status = os.waitpid(pid, 0)
+    door.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def nursery(descriptor):
+    with socket.socket(fileno=descriptor) as door:
+        while True:
+            order, fds, _, _ = socket.recv_fds(door, 65536, 2)
+            if not order:
+                return 0
+            if fds:  # else a signal that came too late
+                bear(json.loads(order), *fds, door)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "nursery":
+        sys.exit(nursery(int(sys.argv[2])))
+    sys.exit(run(sys.argv[3]))

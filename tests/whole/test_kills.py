@@ -1,0 +1,60 @@
+"""kill -9 over and over, at any moment and at every step of commit and delivery."""
+
+import os
+import random
+
+import anyio
+import pytest
+
+from tests.whole.daemon import target
+from tests.whole.lives import (
+    check_story,
+    end_well,
+    journal,
+    kill_often,
+    nursery,
+    summary,
+)
+from tests.whole.unrest import OPTIONS, Unrest
+from watcher.simulator import simulate
+
+KILLS = int(os.environ.get("WATCHER_KILLS", "200"))
+POLL = {
+    "interval": "200ms",
+    "requests_per_second": 200,
+    "timeout": "5s",
+    "mode": "detail",
+}
+
+
+@pytest.mark.parametrize("seed", [1])
+async def test_nothing_is_lost_and_nothing_repeated(tmp_path, seed, capsys):
+    draw = random.Random(seed)
+    late = tmp_path / "late.txt"
+    async with simulate(OPTIONS) as sim:
+        prod = target(
+            sim.url,
+            sim.job_ids,
+            credentials={"kind": "none"},
+            job_files=[str(late)],
+        )
+        values = {"targets": {"prod": prod}, "poll": POLL}
+        async with nursery(tmp_path, values, seed=seed) as lives:
+            unrest = Unrest(sim, lives.story, lambda ids: write(late, ids), seed)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(unrest.run)
+                fell = await kill_often(lives, KILLS, draw)
+                await end_well(lives, unrest)
+            silence = await end_well(lives)
+        replays = check_story(lives.story, journal(tmp_path))
+        unrest.check(lives.story.told())
+    assert not [line for line in silence if "event_id" in line]
+    with capsys.disabled():
+        print(f"\n{summary(lives.story, replays)}\nkills: {dict(fell)}")
+
+
+def write(file, ids):
+    """Replace a file whole: a life may begin at any moment."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text("\n".join(ids))
+    fresh.rename(file)
