@@ -22,7 +22,15 @@ from watcher.core.errors import SettingsError, WatcherError
 from watcher.delivery import Courier, prune_regularly
 from watcher.logs import LineWriter, configure_logging
 from watcher.notify import Notifier, open_notifier
-from watcher.pages.api import AddJob, Bell, EventsPage, JobPage, JobsPage, RemoveJob
+from watcher.pages.api import (
+    AddJob,
+    Bell,
+    EventsPage,
+    JobPage,
+    JobsPage,
+    RemoveJob,
+    ShowConfig,
+)
 from watcher.pages.api import Reload as ReloadAction
 from watcher.pages.health import LivenessPage, ReadinessPage
 from watcher.pages.landing import LandingPage
@@ -31,7 +39,7 @@ from watcher.poller import Poller
 from watcher.ports import Action, Page, Sink, Store
 from watcher.reload import Reload
 from watcher.server import serve
-from watcher.settings import Origin, Settings, check_job_id
+from watcher.settings import Origin, Settings, as_yaml, check_job_id
 from watcher.sinks.log import LogSink
 from watcher.sinks.webhook import WebhookSink
 from watcher.store import open_store
@@ -162,6 +170,7 @@ async def run(
             AddJob(watching.add, check_job_id),
             RemoveJob(watching.remove),
             ReloadAction(partial(reload.now, watching)),
+            ShowConfig(lambda: as_yaml(reload.settings)),
         ]
         url = await stack.enter_async_context(_serve(pages, actions, reload))
         started(Started(url))

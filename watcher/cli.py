@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import signal
 import sys
@@ -80,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
 
     run = _add(commands, "run", _run, "run the daemon", settable=True)
     check = _add(commands, "check", _check, "check the configuration", settable=True)
+    check.add_argument(
+        "--diff", action="store_true", help="what a reload of the daemon would change"
+    )
     _add(commands, "demo", _demo, "run against a built-in simulator", settable=True)
 
     simulate = _add(commands, "simulate", _simulate, "serve a simulated cloud API")
@@ -179,8 +183,18 @@ def _check(args: argparse.Namespace, flags: Flags) -> int:
     settings = _origin(args, flags).load()
     if settings.server.web_config_file:
         WebConfig(settings.server.web_config_file)
-    sys.stdout.write(as_yaml(settings))
+    text = as_yaml(settings)
+    if args.diff:
+        from watcher import local  # noqa: PLC0415 - for it alone
+
+        text = _difference(local.settings_in_force(settings.server), text)
+    sys.stdout.write(text)
     return Exit.OK
+
+
+def _difference(before: str, after: str) -> str:
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    return "".join(difflib.unified_diff(old, new, "in force", "after a reload", n=2))
 
 
 def _demo(_: argparse.Namespace, flags: Flags) -> int:
@@ -250,13 +264,13 @@ def _doctor(args: argparse.Namespace, flags: Flags) -> int:
 
 
 def _healthcheck(args: argparse.Namespace, flags: Flags) -> int:
-    from watcher import healthcheck  # noqa: PLC0415 - for it alone
+    from watcher import local  # noqa: PLC0415 - for it alone
 
     if args.address:
         server = Server(listen=args.address)
     else:
         server = _origin(args, flags).load().server
-    problem = healthcheck.check(server)
+    problem = local.check(server)
     if problem is None:
         return Exit.OK
     _complain(problem)

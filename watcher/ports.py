@@ -253,11 +253,11 @@ class Page(Protocol):
 
 
 class Action(Protocol):
-    """Something that a request changes; only who has the API's token gets to it."""
+    """What a request changes, or may not be shown to all: it needs the API's token."""
 
     @property
     def method(self) -> str:
-        """POST or DELETE."""
+        """POST, DELETE, or GET of what is not for everybody."""
 
     @property
     def path(self) -> str:

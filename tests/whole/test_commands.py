@@ -110,6 +110,29 @@ async def test_an_address_in_use(config):
     assert done.stderr.startswith("watcher: server.listen: cannot listen on 127.0.0.1:")
 
 
+async def test_what_a_reload_would_change(tmp_path):
+    values = {"targets": {"prod": target("http://127.0.0.1:1", ["job-1"])}}
+    token = {"WATCHER_SERVER__API_TOKEN": "a-token"}
+    command = ("check", "--diff", "--config", tmp_path / "watcher.yaml")
+    async with running(tmp_path, values, environ=token) as daemon:
+        await daemon.started()
+        listen = {"WATCHER_SERVER__LISTEN": daemon.url.removeprefix("http://")}
+        changed = watcher(*command, "--poll.interval=3s", **listen, **token)
+        strange = watcher(*command, **listen)
+        status, shown = await daemon.get(
+            "/api/v1/config", Authorization="Bearer a-token"
+        )
+    assert changed.returncode == 0
+    assert "-  interval: 10.0\n+  interval: 3.0\n" in changed.stdout
+    assert SECRET_KEY not in changed.stdout + shown
+    assert status == 200
+    assert (strange.returncode, strange.stdout) == (78, "")
+    assert strange.stderr.startswith("watcher: server.api_token: ")
+    gone = watcher(*command, **listen)
+    assert gone.returncode == 78
+    assert gone.stderr.startswith("watcher: server.listen: 127.0.0.1:")
+
+
 async def test_healthcheck(tmp_path):
     values = {"targets": {"prod": target("http://127.0.0.1:1", ["job-1"])}}
     async with running(tmp_path, values) as daemon:

@@ -4,7 +4,17 @@
 """
 
 from watcher.pages.api.actions import AddJob, Reload, RemoveJob
+from watcher.pages.api.config import ShowConfig
 from watcher.pages.api.events import Bell, EventsPage
 from watcher.pages.api.jobs import JobPage, JobsPage
 
-__all__ = ["AddJob", "Bell", "EventsPage", "JobPage", "JobsPage", "Reload", "RemoveJob"]
+__all__ = [
+    "AddJob",
+    "Bell",
+    "EventsPage",
+    "JobPage",
+    "JobsPage",
+    "Reload",
+    "RemoveJob",
+    "ShowConfig",
+]
