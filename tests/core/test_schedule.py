@@ -161,6 +161,12 @@ class TestPace:
         for start in sent:
             assert sum(start <= at < start + 1 for at in sent) <= rate + 1
 
+    def test_another_ceiling_is_in_force_at_once(self):
+        pace = Pace(20)
+        pace.slow_down(0)
+        pace.limit(5)
+        assert (pace.ceiling, pace.rate) == (5, 5)
+
     def test_it_reaches_its_rate(self):
         pace, now = Pace(20), 0.0
         for _ in range(100):

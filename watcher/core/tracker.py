@@ -79,7 +79,7 @@ def advance(
             return _answered(record, event, now, seen_at, skew)
         case PollFailed(reason=Reason.NOT_FOUND):
             return _missing(record, event, now)
-        case PollFailed():
+        case _:
             return Step(_failed(record, event, now))
 
 
