@@ -8,6 +8,7 @@ from tests.fakes import START, FakeApi, keys, snapshot
 from tests.test_poller import Cloud, Rig, events
 from watcher.core.errors import Rejected, ServerError
 from watcher.core.listing import Mode
+from watcher.core.model import Job, ListPage
 from watcher.core.schedule import Gate
 
 pytestmark = [pytest.mark.looptime]
@@ -44,6 +45,50 @@ class TestReopened:
         assert second.times()[0] == pytest.approx(5.0, abs=0.2)
         assert lane.gate == Gate()
         assert rig.telemetry.polls[0][3] is None
+
+    async def test_a_failure_not_yet_taken_in_does_not_put_off_a_job(self):
+        late = Rejected("held back", retry_after=300.0)
+        rig = Rig(api=FakeApi(lambda *_: late, latency=0.05))
+        lane, second = rig.lanes["prod"], FakeApi()
+
+        async def reopen():
+            lane.reopen(second, anyio.current_time())
+
+        # Between the answer and the tick that takes it in, and at moments around it.
+        for moment in (0.01, 0.04, 0.06, 0.08, 0.1, 0.12, 0.3):
+            lane.reopen(rig.api, 0.0)
+            second.asked.clear()
+            begins = anyio.current_time()
+            await rig.poller.unwatch(keys(1))
+            await rig.run(keys(1), begins + 15, (begins + moment, reopen))
+            assert second.times()
+            assert second.times()[0] < begins + moment + 1.2, moment
+
+    async def test_discovery_resumes_at_once(self):
+        rig = Rig(discover={"status": "PROCESSING"}, interval=10.0)
+        rig.api.page = lambda *_: Rejected("held back", status_code=401)
+        lane, second = rig.lanes["prod"], FakeApi()
+        second.page = lambda *_: ListPage((Job("job-0", "PROCESSING"),), 1)
+
+        async def reopen():
+            lane.reopen(second, anyio.current_time())
+
+        await rig.run([], 1010, (1000, reopen))
+        assert 1000 <= second.listed[0][0] < 1001.1
+        assert set(lane.listing.found) == {"job-0"}
+
+    async def test_a_page_of_the_earlier_list_is_not_taken_in(self):
+        rig = Rig(api=FakeApi(latency=3.0), discover={"status": "PROCESSING"})
+        rig.api.page = lambda *_: ListPage((Job("stranger", "PROCESSING"),), 1)
+        lane, second = rig.lanes["prod"], FakeApi()
+        second.page = lambda *_: ListPage((), 0)
+
+        async def reopen():
+            lane.reopen(second, anyio.current_time())
+
+        await rig.run([], 20, (1, reopen))
+        assert second.listed
+        assert lane.listing.found == {}
 
     async def test_a_job_that_is_watched_no_more_is_not_asked_there(self):
         rig = Rig(api=FakeApi(lambda *_: ServerError("down"), latency=5.0))

@@ -106,6 +106,7 @@ class Lane:
     def reopen(self, api: JobApi, now: float) -> None:
         """Ask through another door; what failed at the earlier one is due at once."""
         self.api, self.gate = api, Gate()
+        self.listing.begin_afresh(now)
         for key in self.outages:
             self.queue.hasten(key, now)
 

@@ -38,7 +38,7 @@ from watcher.core.schedule import next_delay, retry_after
 from watcher.core.tracker import advance
 from watcher.core.transitions import PROCESSING
 from watcher.lane import Lane
-from watcher.ports import Store, Telemetry
+from watcher.ports import JobApi, Store, Telemetry
 
 TICK = 0.1
 """Seconds; polls that fall due within one are released together."""
@@ -59,11 +59,17 @@ _Answer = TypeVar("_Answer")
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     lane: Lane
+    api: JobApi
     key: JobKey
     event: Snapshot | PollFailed
     due: float
     sent_at: float
     answered_at: float
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it failed at a door through which nothing is asked any more."""
+        return isinstance(self.event, PollFailed) and self.api is not self.lane.api
 
 
 def _nothing() -> None:
@@ -269,22 +275,21 @@ class Poller:
     async def _poll(self, lane: Lane, key: JobKey, due: float) -> None:
         sent_at, api = anyio.current_time(), lane.api
         event = await _asked(lane, api.fetch(key.job_id))
-        if api is not lane.api and isinstance(event, PollFailed):
-            lane.retry(key, anyio.current_time())
-            return
-        self._work_gate(lane, event, sent_at)
+        now = anyio.current_time()
+        outcome = _Outcome(lane, api, key, event, due, sent_at, now)
+        if not outcome.is_void:
+            self._work_gate(lane, event, sent_at)
         if not self._outcomes:
             self._woken.set()
-        now = anyio.current_time()
-        self._outcomes.append(_Outcome(lane, key, event, due, sent_at, now))
+        self._outcomes.append(outcome)
 
     async def _list(self, lane: Lane) -> None:
-        sent_at, listing = anyio.current_time(), lane.listing
+        sent_at, api, listing = anyio.current_time(), lane.api, lane.listing
         limit, offset = listing.page
-        page = await _asked(lane, lane.api.list_jobs(listing.filters, limit, offset))
+        page = await _asked(lane, api.list_jobs(listing.filters, limit, offset))
         lane.listing_in_flight = False
         now, was_active = anyio.current_time(), listing.active
-        if listing is not lane.listing:
+        if listing is not lane.listing or api is not lane.api:
             return
         if not isinstance(page, PollFailed):
             running = {
@@ -327,7 +332,11 @@ class Poller:
         outcomes, self._outcomes = self._outcomes, []
         for outcome in outcomes:
             is_open = self._lanes.get(outcome.lane.name) is outcome.lane
-            if is_open and outcome.key in self._records:
+            if not is_open or outcome.key not in self._records:
+                continue
+            if outcome.is_void:
+                outcome.lane.retry(outcome.key, self._settled_at)
+            else:
                 self._take_in(outcome)
 
     def _take_in(self, outcome: _Outcome) -> None:

@@ -194,6 +194,15 @@ class TestGivenUp:
         known.take(page("xyz", 3), running("abc"), 10.0)
         assert not known.wanted(3, 20.0)
 
+    def test_another_list_is_tried_at_once(self):
+        known = listing()
+        known.take(page("a", 9), running("abcdefghi"), 0.0)
+        known.take(page("a", 9), running("abcdefghi"), 0.0)
+        assert not known.wanted(9, 100.0)
+        known.begin_afresh(100.0)
+        assert known.wanted(9, 100.0)
+        assert known.page[1] == 0
+
     def test_so_does_one_that_fails(self):
         known = listing()
         known.take(page("ab", 2), running("ab"), 0.0)

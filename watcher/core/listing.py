@@ -164,6 +164,13 @@ class Listing:
         """Ask no page before this time."""
         self.due_at = max(self.due_at, until)
 
+    def begin_afresh(self, now: float) -> None:
+        """Forget what went wrong: the list is another one from now on."""
+        self._sweep = Sweep()
+        self._useless = self._failures = 0
+        self._given_up_until = -math.inf
+        self.due_at = now
+
     def _moved(self, row: Job | None, known: Job | None) -> bool:
         if row is None:
             return True
