@@ -191,6 +191,22 @@ class TestOrder:
         assert seen == ["commit", "publish"]
         assert rig.announced == [1]
 
+    async def test_a_commit_that_failed_and_yet_happened_is_announced(self):
+        rig = Rig()
+        commit = rig.store.commit
+
+        async def failing_late(steps):
+            await commit(steps)
+            rig.store.commit = known
+            raise StoreError("the last fsync failed")
+
+        async def known(_):
+            return []
+
+        rig.store.commit = failing_late
+        await rig.run(keys(1), 1)
+        assert rig.announced == [1]
+
     async def test_one_commit_a_tick(self):
         rig = Rig(interval=0.01)
         await rig.run(keys(50), 0.5)

@@ -405,7 +405,7 @@ class Poller:
         if not steps:
             return
         try:
-            events = await self._store.commit(steps)
+            await self._store.commit(steps)
         except StoreError as exc:
             self._store_failures += 1
             if self._store_failures == 1:
@@ -415,10 +415,11 @@ class Poller:
             log.info("store.recovered", failures=self._store_failures)
         self._store_failures = 0
         self._saved_at = self._settled_at
-        self._publish(list(self._pending.values()))
+        news = list(self._pending.values())
+        self._publish(news)
         self._pending.clear()
         self._unsaved.clear()
-        if events:
+        if news:  # though the store may know it already: a commit that failed came true
             self._announce()
 
     def _publish(self, steps: Sequence[Step]) -> None:

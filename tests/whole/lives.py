@@ -14,6 +14,7 @@ import time
 from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import anyio
@@ -42,6 +43,7 @@ class Life:
     errors: bytes = b""
     code: int | None = None
     deaf: bool = False
+    began: float = field(default_factory=time.time)
 
 
 @dataclass
@@ -200,6 +202,10 @@ def check_story(story, events):
         assert life > first_life, "no life tells anything twice"
         assert line["replayed"] is True
         assert _bare(line) == _bare(first)
+    for number, line in story.lines:
+        if line.get("replayed"):
+            observed_at = datetime.fromisoformat(line["observed_at"]).timestamp()
+            assert observed_at < story.lives[number].began, "of an earlier life"
     return len(story.repeated())
 
 

@@ -70,7 +70,7 @@ async def traces(daemon):
     return {
         "files": len(list((process / "fd").iterdir())),
         "threads": len(list((process / "task").iterdir())),
-        "tasks": int(daemon.errors[-1].split()[-1]),
+        "tasks": int(daemon.errors[-1]),
         "jobs": sum(name[0] == "devserver_job_info" for name in metrics),
         "kilobytes": int(status["VmRSS"].split()[0]),
     }

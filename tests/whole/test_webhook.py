@@ -31,6 +31,7 @@ KEY = b"a key of the receiver's own: 32."
 PAUSE = 1.0
 GRACE = 0.3
 """Seconds; what was on its way when the receiver asked for a pause may still arrive."""
+FIRST_RETRY = 0.5
 POLL = {"interval": "250ms", "requests_per_second": 200, "mode": "detail"}
 MOODS = {"take": 60, "500": 8, "hang": 4, "close": 6, "take and close": 6, "pause": 3}
 
@@ -130,6 +131,7 @@ async def test_each_event_arrives_in_the_order_of_its_job(tmp_path, capsys):
         unrest.check(lives.story.told())
     assert len(receiver.arrivals) == before, "nothing is left for the next life"
     again = check_arrivals(receiver.arrivals, events)
+    check_patience(receiver.arrivals)
     moods = {mood: sum(a.mood == mood for a in receiver.arrivals) for mood in MOODS}
     with capsys.disabled():
         print(f"\n{summary(lives.story, replays)}\nkills: {dict(fell)}")
@@ -165,6 +167,17 @@ def check_arrivals(arrivals, events):
             first_taken.setdefault(seq, arrival.life)
     assert taken == {job_id: set(seqs) for job_id, seqs in of_job.items()}
     return again
+
+
+def check_patience(arrivals):
+    """A job whose event was refused rests, unless it was the receiver that was down."""
+    last, waits = {}, []
+    for arrival in arrivals:
+        key = arrival.life, arrival.headers["webhook-id"]
+        if key in last:
+            waits.append(arrival.at - last[key])
+        last[key] = arrival.at
+    assert sum(wait < FIRST_RETRY for wait in waits) < len(waits) / 5
 
 
 def _check_signature(arrival):
