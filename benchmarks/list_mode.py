@@ -76,6 +76,8 @@ class InProcess:
 
     clock_skew = 0.0
     locked = False
+    account = None
+    width = None
 
     def __init__(self, cloud):
         self.cloud = cloud

@@ -28,6 +28,8 @@ class FakeApi:
     project_id = "p"
     clock_skew = 0.0
     locked = False
+    account = None
+    width = None
 
     def __init__(
         self, answer: Callable[[str, float], Snapshot] | None = None, latency=0.01

@@ -1,5 +1,7 @@
 """What a target does besides asking: another door, another clock, a name of its own."""
 
+import itertools
+
 import anyio
 import pytest
 import structlog
@@ -149,3 +151,78 @@ async def test_the_last_few_jobs_of_a_list_are_asked_every_interval(lines):
     for key in keys(20):
         seen = rig.telemetry.records[key].finished_at - START
         assert 0 <= seen - ends[key.job_id] <= 10.5
+
+
+class Shared(FakeApi):
+    """A door whose key lets three go at once, in the name of an account."""
+
+    account, width = "AK", 3
+
+
+def most_within(times, seconds):
+    return max(sum(t <= at < t + seconds for at in times) for t in times)
+
+
+class TestSharedKey:
+    async def test_no_more_go_at_once_than_the_key_allows(self):
+        apis = {name: Shared(latency=2.0) for name in ("a", "b", "c")}
+        rig = Rig(apis=apis, interval=1.0, in_flight=16)
+        most = 0
+
+        async def look():
+            nonlocal most
+            while True:
+                most = max(most, sum(api.in_flight for api in apis.values()))
+                await anyio.sleep(0.01)
+
+        with anyio.move_on_after(60):
+            await rig.run([k for n in apis for k in keys(20, n)], 100, (0, look))
+        assert most == 3
+        counts = [len(api.asked) for api in apis.values()]
+        assert sum(counts) >= 0.9 * 3 / 2.0 * 60
+        assert max(counts) - min(counts) <= 2, "each gets its share"
+
+    async def test_a_slow_target_leaves_a_place_to_the_others(self):
+        apis = {"slow": Shared(latency=9.0), "prod": Shared(latency=0.1)}
+        rig = Rig(apis=apis)
+        await rig.run([*keys(50, "slow"), *keys(20, "prod")], 100)
+        assert apis["slow"].most_in_flight == 2
+        assert len(apis["prod"].asked) >= 0.95 * 20 * 100 / 10
+        assert max(lag for name, _, lag, _ in rig.telemetry.polls if name == "prod") < 1
+
+    async def test_a_key_of_ones_own_is_used_in_full(self):
+        apis = {"slow": Shared(latency=9.0), "prod": Shared(latency=9.0)}
+        apis["prod"].account = "another"
+        rig = Rig(apis=apis)
+        await rig.run([*keys(50, "slow"), *keys(20, "prod")], 100)
+        assert {api.most_in_flight for api in apis.values()} == {3}
+
+    async def test_an_account_that_is_not_known_yet_is_nobody_elses(self):
+        apis = {"dead": Shared(latency=60.0), "prod": Shared(latency=0.1)}
+        for api in apis.values():
+            api.account, api.width = None, 1
+        rig = Rig(apis=apis)
+        await rig.run([*keys(5, "dead"), *keys(5, "prod")], 50)
+        assert len(apis["prod"].asked) >= 20
+        assert apis["dead"].most_in_flight == 1
+
+    async def test_the_pace_holds_when_slow_answers_turn_fast(self):
+        rig = Rig(api=Shared(latency=2.0), rate=20.0, in_flight=16, interval=1.0)
+
+        async def answer_fast():
+            rig.api.latency = 0.001
+
+        await rig.run(keys(60), 40, (20, answer_fast))
+        assert most_within(rig.api.times(), 1.0) in {20, 21}
+
+    async def test_a_place_that_gets_free_is_taken_at_once(self):
+        rig = Rig(api=Shared(), rate=1000.0, interval=1.0)
+        latencies = itertools.cycle([0.012, 0.014, 0.016])
+
+        def answer(job_id, _):
+            rig.api.latency = next(latencies)
+            return snapshot(job_id)
+
+        rig.api.answer = answer
+        await rig.run(keys(1000), 30)
+        assert len(rig.api.asked) >= 0.95 * 3 / 0.014 * 30

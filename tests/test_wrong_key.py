@@ -85,20 +85,26 @@ async def test_wrong_from_the_start_for_ten_minutes(latency, lines):
     ]
 
 
-async def test_changed_at_the_cloud_while_all_is_in_full_swing():
-    world = World(RIGHT, interval=1.0)
+@pytest.mark.parametrize("latency", [0.01, 0.2, 1.0, 9.0])
+async def test_changed_at_the_cloud_while_all_is_in_full_swing(latency):
+    world = World(RIGHT, latency, interval=1.0)
     await world.run(640, (20, world.change_at_the_cloud))
     assert world.most_refused() == MOST_REFUSED
-    assert sum(status == 200 for _, status in world.session.answers) > 1000
+    accepted = sum(status == 200 for _, status in world.session.answers)
+    assert accepted >= min(MOST_REFUSED / latency, 60.0) * 20 * 0.9 - MOST_REFUSED
 
 
-async def test_changed_while_slow_answers_are_awaited():
-    world = World(RIGHT, latency=0.2, interval=1.0)
-    await world.run(640, (20, world.change_at_the_cloud))
-    first = world.refused[0]
-    later = [at for at in world.refused if at > first + world.session.latency]
-    assert len(world.refused) - len(later) <= 16, "what was on its way"
-    assert len(later) <= 2 * MOST_REFUSED
+async def test_what_cannot_go_is_not_sent_to_stand_in_line():
+    """Else the pace would be that of the line, whose requests go when one ends."""
+    world = World(RIGHT, latency=1.0, interval=1.0)
+
+    async def answer_fast():
+        world.session.latency = 0.001
+
+    await world.run(40, (20, answer_fast))
+    asked = [at for at, _ in world.session.answers if at > 21]
+    most = max(sum(start <= at < start + 1 for at in asked) for start in asked)
+    assert most <= len(NAMES) * 21
 
 
 async def test_the_right_key_is_taken_up_at_once(lines):

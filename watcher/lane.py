@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from watcher.core.listing import Listing
@@ -51,18 +52,22 @@ class Lane:
         look = max(self.cadence.interval, self.task_interval)
         return replace(self.cadence, look=look)
 
-    def next_send(self, now: float) -> float | None:
-        """Return when the next request may go out; None: not before an answer."""
-        dues = [self.queue.next_due()]
-        if not self.listing_in_flight and self.listing.wanted(
-            len(self.running), self.listing.due_at
-        ):
-            dues.append(self.listing.due_at)
-        due = min((due for due in dues if due is not None), default=None)
-        if due is None or not self.gate.admits(self.gate.opens_at, self.in_flight):
-            return None
+    @property
+    def due(self) -> float:
+        """When the next job or page is due; infinity where none is."""
+        job, page = self.queue.next_due(), self.listing.due_at
+        due = math.inf if job is None else job
+        if not self.listing_in_flight and self.listing.wanted(len(self.running), page):
+            due = min(due, page)
+        return due
+
+    def next_send(self, now: float) -> float:
+        """Return when the next request may go out; infinity: not before an answer."""
+        due = self.due
+        if due == math.inf or not self.gate.admits(self.gate.opens_at, self.in_flight):
+            return math.inf
         if self.in_flight >= self.max_in_flight:
-            return None
+            return math.inf
         return max(due, self.gate.opens_at, self.pace.ready_at(), now)
 
     def release_page(self, now: float) -> bool:
@@ -75,11 +80,12 @@ class Lane:
         self._send(now)
         return True
 
-    def release(self, now: float) -> Iterator[tuple[JobKey, float]]:
-        """Yield the jobs to ask now, each with its deadline, earliest first."""
-        while self._may_send(now) and (due := self.queue.pop_due(now)):
-            self._send(now)
-            yield due
+    def release(self, now: float) -> tuple[JobKey, float] | None:
+        """Return the job to ask now, with its deadline; it counts as in flight."""
+        if not self._may_send(now) or not (due := self.queue.pop_due(now)):
+            return None
+        self._send(now)
+        return due
 
     def _may_send(self, now: float) -> bool:
         return (
@@ -91,6 +97,19 @@ class Lane:
     def _send(self, now: float) -> None:
         self.pace.take(now)
         self.in_flight += 1
+
+    def crowded(self, lanes: Iterable[Lane]) -> bool:
+        """Whether the key lets nothing more go before an answer is there.
+
+        Among lanes that share a key, none takes the last place from the others.
+        """
+        width, account = self.api.width, self.api.account
+        if width is None:
+            return False
+        sharing = [self] if account is None else _of_account(account, lanes)
+        own = width if len(sharing) == 1 else max(width - 1, 1)
+        together = sum(lane.in_flight for lane in sharing)
+        return self.in_flight >= own or together >= width
 
     def compare_clocks(self) -> Iterator[Notice]:
         """Yield what there is to say of this machine's clock, on the edges only."""
@@ -121,3 +140,22 @@ class Lane:
         self.running.discard(key)
         self.unattempted.discard(key)
         self.outages.forget(key)
+
+
+def in_turn(lanes: Collection[Lane], now: float) -> Iterator[Lane]:
+    """Yield those that may send now, the one with the least in flight first."""
+    ready = [lane for lane in lanes if lane.next_send(now) <= now]
+    for lane in sorted(ready, key=lambda lane: (lane.in_flight, lane.due)):
+        if not lane.crowded(lanes):
+            yield lane
+
+
+def next_turn(lanes: Collection[Lane], now: float) -> float:
+    """Return when the first of them may send; infinity: not before an answer."""
+    turns = [(lane.next_send(now), lane) for lane in lanes]
+    free = (at for at, lane in turns if at > now or not lane.crowded(lanes))
+    return min(free, default=math.inf)
+
+
+def _of_account(account: str, lanes: Iterable[Lane]) -> list[Lane]:
+    return [lane for lane in lanes if lane.api.account == account]

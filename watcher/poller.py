@@ -37,7 +37,7 @@ from watcher.core.model import (
 from watcher.core.schedule import next_delay, retry_after
 from watcher.core.tracker import advance
 from watcher.core.transitions import PROCESSING
-from watcher.lane import Lane
+from watcher.lane import Lane, in_turn, next_turn
 from watcher.ports import JobApi, Store, Telemetry
 
 TICK = 0.1
@@ -252,11 +252,11 @@ class Poller:
         now = self.turned_at = anyio.current_time()
         self._turned(now)
         if self._has_room:
-            for lane in self._lanes.values():
+            for lane in in_turn(self._lanes.values(), now):
                 if lane.release_page(now):
                     tasks.start_soon(self._list, lane)
-                for key, due in lane.release(now):
-                    tasks.start_soon(self._poll, lane, key, due)
+                elif job := lane.release(now):
+                    tasks.start_soon(self._poll, lane, *job)
         if now >= self._settled_at + self._tick:
             self._settled_at = now
             await self._settle()
@@ -264,10 +264,9 @@ class Poller:
 
     async def _wait(self) -> None:
         now = anyio.current_time()
-        turns = [self._settled_at + self._tick if self._outcomes else None]
+        turn = self._settled_at + self._tick if self._outcomes else math.inf
         if self._has_room:
-            turns += [lane.next_send(now) for lane in self._lanes.values()]
-        turn = min((at for at in turns if at is not None), default=math.inf)
+            turn = min(turn, next_turn(self._lanes.values(), now))
         with anyio.move_on_after(min(turn - now, LONGEST_TURN)):
             await self._woken.wait()
         self._woken = anyio.Event()
@@ -279,9 +278,8 @@ class Poller:
         outcome = _Outcome(lane, api, key, event, due, sent_at, now)
         if not outcome.is_void:
             self._work_gate(lane, event, sent_at)
-        if not self._outcomes:
-            self._woken.set()
         self._outcomes.append(outcome)
+        self._woken.set()
 
     async def _list(self, lane: Lane) -> None:
         sent_at, api, listing = anyio.current_time(), lane.api, lane.listing

@@ -32,6 +32,14 @@ class JobApi(Protocol):
     def locked(self) -> bool:
         """Whether requests are held back because the access key was refused."""
 
+    @property
+    def account(self) -> str | None:
+        """Whose key signs the requests; None: nobody's, or not known yet."""
+
+    @property
+    def width(self) -> int | None:
+        """How many requests the key lets be on their way at once; None: any number."""
+
     async def fetch(self, job_id: str) -> Snapshot:
         """Ask for one job.
 

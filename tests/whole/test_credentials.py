@@ -8,6 +8,7 @@ import pytest
 from tests.whole.daemon import ACCESS_KEY, SECRET_KEY, running, target
 from tests.whole.test_main_job import _check_transitions
 from watcher.simulator import SimulatorOptions, simulate
+from watcher.simulator.gateway import Key
 
 PASSWORD = "correct-horse-battery-staple"
 REFUSED_SPELL = 20.0
@@ -183,3 +184,28 @@ async def _locked(daemon):
         for name, value in metrics.items()
         if name[0] == "watcher_credentials_locked"
     }
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.2])
+async def test_a_key_revoked_at_full_speed_is_refused_thrice(tmp_path, latency):
+    names = ("a", "b", "c")
+    async with simulate(options(jobs=60, tasks=1, speed=0, latency=latency)) as sim:
+        values = {
+            "targets": {
+                name: target(sim.url, sim.job_ids[place::3])
+                for place, name in enumerate(names)
+            },
+            "poll": {"interval": "1s", "mode": "detail"},
+        }
+        async with running(tmp_path, values) as daemon:
+            await daemon.started()
+            await daemon.until(lambda: len(daemon.events("job.first_seen")) == 60)
+            accepted = sim.requests.statuses[200]
+            await anyio.sleep(5)
+            accepted = sim.requests.statuses[200] - accepted
+            assert accepted >= 0.7 * 5 * (3 / latency if latency else 60)
+            sim.gateway.set_keys({ACCESS_KEY: Key("another-secret-key")})
+            await daemon.until(lambda: daemon.events("credentials.locked"))
+            await anyio.sleep(REFUSED_SPELL / 2)
+            assert sim.requests.statuses[401] == 3
+            assert await _locked(daemon) == dict.fromkeys(names, 1)

@@ -92,6 +92,16 @@ class DevServerApi:
         """Whether requests are held back because the key was refused."""
         return self._gateway.locked
 
+    @property
+    def account(self) -> str | None:
+        """Whose key signs the requests; None: nobody's, or not known yet."""
+        return self._gateway.account
+
+    @property
+    def width(self) -> int | None:
+        """How many requests the key lets be on their way at once; None: any number."""
+        return self._gateway.width
+
     async def fetch(self, job_id: str) -> Snapshot:
         """Ask for one job.
 

@@ -21,9 +21,7 @@ from watcher.core.errors import ApiError, JobNotFound, Refusal, Rejected
 
 WINDOW = 300.0
 MOST_REFUSED = 3
-PATIENCE = 0.25
 _MANY = 64
-_MOMENT = 0.001  # sums of seconds are rounded: less might never pass
 
 OnChange = Callable[[str, Rejected | None], None]
 """Told the account, and the refusal that opened its breaker, or None: it closed."""
@@ -56,9 +54,7 @@ def outcome_of(error: ApiError) -> Outcome:
 class Circuit:
     """Decides whether one more request may go; all times are monotonic seconds.
 
-    A request in flight may yet be refused, so it counts as if it were. Only when a key
-    has no refusal in the window and answers are slow are more than three let go at once:
-    each of them has then waited `PATIENCE` seconds in vain for a refusal.
+    A request in flight may yet be refused, so it counts as if it were.
     """
 
     def __init__(self) -> None:
@@ -74,23 +70,17 @@ class Circuit:
         until = self._refused[0] + WINDOW if full else 0.0
         return max(until - now, self._locked_until - now, 0.0)
 
-    def admit(self, now: float, waited: float = 0.0) -> bool:
-        """Let a request go, and count it as in flight; False: not now."""
-        if self.hold(now):
-            return False
+    def width(self, now: float) -> int:
+        """Return how many may be in flight at once, those that are included."""
         recent = sum(moment + WINDOW > now for moment in self._refused)
-        room = MOST_REFUSED - recent if self._proven else 1
-        patient = self._proven and not recent and waited >= PATIENCE
-        if self._in_flight >= room and not patient:
+        return MOST_REFUSED - recent if self._proven else 1
+
+    def admit(self, now: float) -> bool:
+        """Let a request go, and count it as in flight; False: not now."""
+        if self.hold(now) or self._in_flight >= self.width(now):
             return False
         self._in_flight += 1
         return True
-
-    def patience(self, waited: float) -> float | None:
-        """Return the seconds after which waiting itself may help; None: never."""
-        if not self._proven or waited >= PATIENCE:
-            return None
-        return max(PATIENCE - waited, _MOMENT)
 
     def settle(self, now: float, outcome: Outcome) -> None:
         """Take note of how a request that was let go ended."""
@@ -137,6 +127,11 @@ class Breaker:
         """Whether it opened and no request has been accepted since."""
         return self._era.circuit.opened
 
+    @property
+    def width(self) -> int:
+        """How many requests may be on their way at once; more would stand in line."""
+        return max(1, self._era.circuit.width(anyio.current_time()))
+
     def idle(self) -> bool:
         """Tell whether forgetting it changes nothing but the proof."""
         return self._era.circuit.idle(anyio.current_time())
@@ -177,20 +172,17 @@ class Breaker:
         return self._era
 
     async def _enter(self, era: _Era) -> None:
-        began = now = anyio.current_time()
-        while not era.circuit.admit(now, now - began):
+        while not era.circuit.admit(now := anyio.current_time()):
             if seconds := era.circuit.hold(now):
                 raise _held(era.cause, seconds)
-            await self._wait(era.circuit.patience(now - began))
-            now = anyio.current_time()
+            await self._stand_in_line()
 
-    async def _wait(self, longest: float | None) -> None:
-        """Stand in line until requests have ended, or for so many seconds."""
+    async def _stand_in_line(self) -> None:
+        """Wait until a request has ended."""
         turn = anyio.Event()
         self._waiting.append(turn)
         try:
-            with anyio.move_on_after(longest):
-                await turn.wait()
+            await turn.wait()
         finally:
             if not turn.is_set():
                 self._waiting.remove(turn)

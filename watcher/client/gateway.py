@@ -71,6 +71,19 @@ class Gateway:
         self._cover = Cover.of(None)
         self._account: str | None = None
         self._fingerprint: Hashable = None
+        self._unsigned = False
+
+    @property
+    def account(self) -> str | None:
+        """Whose key signs the requests; None: nobody's, or not known yet."""
+        return self._account
+
+    @property
+    def width(self) -> int | None:
+        """How many requests the key lets be on their way at once; None: any number."""
+        if self._account is None:
+            return None if self._unsigned else 1
+        return self._line.breakers.of(self._account).width
 
     @property
     def locked(self) -> bool:
@@ -127,6 +140,7 @@ class Gateway:
     async def _attempt(
         self, question: Question[_Meaning], proof: Proof | None
     ) -> _Meaning:
+        self._unsigned = proof is None
         if proof is None:
             return await self._send(question, proof)
         changed = proof.fingerprint != self._fingerprint
