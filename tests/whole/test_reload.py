@@ -99,8 +99,8 @@ async def test_many_reloads_leave_nothing_behind(tmp_path, capsys):
             code, _ = await daemon.end()
             truth = sim.truth()
     assert code == 0
-    for what in ("tasks", "jobs"):
-        assert after[what] == before[what]
+    assert after["jobs"] == len(sim.job_ids)
+    assert after["tasks"] <= before["tasks"]
     assert after["threads"] <= before["threads"] + 2, "the pool of idle ones may grow"
     assert after["files"] <= before["files"] + 8, "connections may be open or not"
     assert after["kilobytes"] <= before["kilobytes"] + 12_000
