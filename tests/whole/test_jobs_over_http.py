@@ -79,6 +79,7 @@ async def test_an_added_job_survives_a_kill_and_a_removed_one_does_not(tmp_path,
         assert {line["job_id"] for line in daemon.events("job.finished")} == {first}
         assert await watched(daemon) == {given, first}
         assert not daemon.events("job.first_seen"), "known from before the kill"
+        assert (await daemon.end())[0] == 0
 
 
 async def test_a_removed_job_is_asked_no_more(tmp_path, sim):
@@ -92,6 +93,7 @@ async def test_a_removed_job_is_asked_no_more(tmp_path, sim):
         await daemon.until(lambda: asked(sim, given) > other + 5)
         assert asked(sim, added) <= before + 1, "one may be on its way"
         assert not any(added in labels for labels in map(str, await daemon.metrics()))
+        assert (await daemon.end())[0] == 0
 
 
 async def test_what_would_come_back_cannot_be_removed(tmp_path, sim):
@@ -103,6 +105,7 @@ async def test_what_would_come_back_cannot_be_removed(tmp_path, sim):
         await daemon.until(lambda: len(daemon.events("job.first_seen")) == 3)
         assert [await remove(daemon, job_id) for job_id in sim.job_ids] == [409] * 3
         assert await watched(daemon) == {*sim.job_ids}
+        assert (await daemon.end())[0] == 0
 
 
 async def test_what_cannot_be_added_changes_nothing(tmp_path, sim):
