@@ -71,28 +71,18 @@ class Lane:
         return max(due, self.gate.opens_at, self.pace.ready_at(), now)
 
     def release_page(self, now: float) -> bool:
-        """Whether a page of the list is to be asked for now; it counts as in flight."""
-        if self.listing_in_flight or not self._may_send(now):
-            return False
-        if not self.listing.wanted(len(self.running), now):
+        """Whether the lane, whose turn it is, asks for a page; it counts as in flight."""
+        if self.listing_in_flight or not self.listing.wanted(len(self.running), now):
             return False
         self.listing_in_flight = True
         self._send(now)
         return True
 
     def release(self, now: float) -> tuple[JobKey, float] | None:
-        """Return the job to ask now, with its deadline; it counts as in flight."""
-        if not self._may_send(now) or not (due := self.queue.pop_due(now)):
-            return None
-        self._send(now)
+        """Return the job that the lane, whose turn it is, asks now, with its deadline."""
+        if due := self.queue.pop_due(now):
+            self._send(now)
         return due
-
-    def _may_send(self, now: float) -> bool:
-        return (
-            self.in_flight < self.max_in_flight
-            and self.gate.admits(now, self.in_flight)
-            and self.pace.ready_at() <= now
-        )
 
     def _send(self, now: float) -> None:
         self.pace.take(now)
@@ -143,7 +133,7 @@ class Lane:
 
 
 def in_turn(lanes: Collection[Lane], now: float) -> Iterator[Lane]:
-    """Yield those that may send now, the one with the least in flight first."""
+    """Yield those that may send one request now, that with the least in flight first."""
     ready = [lane for lane in lanes if lane.next_send(now) <= now]
     for lane in sorted(ready, key=lambda lane: (lane.in_flight, lane.due)):
         if not lane.crowded(lanes):

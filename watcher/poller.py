@@ -286,6 +286,7 @@ class Poller:
         limit, offset = listing.page
         page = await _asked(lane, api.list_jobs(listing.filters, limit, offset))
         lane.listing_in_flight = False
+        self._woken.set()
         now, was_active = anyio.current_time(), listing.active
         if listing is not lane.listing or api is not lane.api:
             return
@@ -305,7 +306,6 @@ class Poller:
             listing.failed(f"{page.reason}: {page.error_msg}", now)
         if listing.active != was_active:
             self._change_mode(lane, now)
-        self._woken.set()
 
     def _ask_reappeared(self, lane: Lane, now: float) -> None:
         for job_id, row in lane.listing.found.items():
