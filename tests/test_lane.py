@@ -141,6 +141,17 @@ async def test_a_project_that_is_looked_up_is_named_in_every_event():
     assert told == ["found", "found"]
 
 
+async def test_a_job_that_the_list_shows_as_changed_is_asked_at_once():
+    ends = {f"job-{n}": 10_000 for n in range(19)} | {"job-19": 205}
+    rig = Rig(api=FakeApi(), mode=Mode.LIST, task_interval=6000.0)
+    cloud = Cloud(ends)
+    rig.api.answer, rig.api.page = cloud.answer, cloud.page
+    await rig.run(keys(20), 250)
+    shown = min(at for at, *_ in rig.api.listed if at >= 205)
+    asked = min(at for at in rig.api.times("job-19") if at >= 205)
+    assert 0 < asked - shown < 0.15
+
+
 async def test_the_last_few_jobs_of_a_list_are_asked_every_interval(lines):
     ends = {f"job-{n}": 50 for n in range(18)} | {"job-18": 205, "job-19": 305}
     rig = Rig(api=FakeApi(), mode=Mode.AUTO, task_interval=600.0)
