@@ -23,7 +23,7 @@ COPY requirements/run.txt requirements/dev.txt requirements/
 RUN python3 -m venv /build \
     && awk '/^[a-z]/ {keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/} keep' \
        requirements/dev.txt > /build/requirements.txt \
-    && /build/bin/pip install --require-hashes -r /build/requirements.txt \
+    && /build/bin/pip install --require-hashes --no-deps -r /build/requirements.txt \
     && python3 -m venv --without-pip /opt/devserver-watcher \
     && /build/bin/python -m pip --python /opt/devserver-watcher/bin/python install \
        --require-hashes --only-binary :all: --no-compile -r requirements/run.txt

@@ -1,10 +1,10 @@
 # Every target sets up what it needs in .venv; `make` alone tells what there is.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check fix lock fuzz dist sbom clean
+.PHONY: help demo run test quick check fix lock fuzz dist sbom clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -15,12 +15,15 @@ demo: .venv/run  ## watch jobs on a built-in simulator; Ctrl-C ends it
 run: .venv/run  ## run the daemon with CONFIG=file
 	@exec $(BIN)/python -m watcher run --config $(CONFIG)
 
-test: .venv/dev  ## run all tests, with coverage
+test: .venv/dev  ## run all tests, with coverage; ARGS=… runs some, without its gates
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadgroup)
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --fail-under=95
-	$(BIN)/coverage report --fail-under=100 --include='watcher/core/*'
+	$(if $(ARGS),,$(BIN)/coverage report --fail-under=95)
+	$(if $(ARGS),,$(BIN)/coverage report --fail-under=100 --include='watcher/core/*')
+
+quick: .venv/dev  ## run the tests that start no process, in under a minute
+	$(BIN)/python -m pytest -q -n 2 $(or $(ARGS),tests/core tests/doors tests/polling tests/simulator)
 
 check: .venv/dev  ## lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -44,7 +47,7 @@ fuzz: .venv/fuzz  ## feed the decoder with bytes for SECONDS (20)
 
 .venv/fuzz: requirements/fuzz.txt requirements/run.txt
 	$(PYTHON) -m venv .venv/fuzz
-	.venv/fuzz/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/run.txt -r requirements/fuzz.txt
+	.venv/fuzz/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r requirements/run.txt -r requirements/fuzz.txt
 	@touch $@
 
 dist: .venv/dev .venv/tools  ## what is released: wheel, sdist, pins, unit, SBOM, checksums
@@ -60,7 +63,7 @@ sbom: .venv/tools  ## list every dependency in dist/devserver-watcher.cdx.json
 
 .venv/tools: requirements/tools.txt
 	$(PYTHON) -m venv .venv/tools
-	.venv/tools/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/tools.txt
+	.venv/tools/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r requirements/tools.txt
 	@touch $@
 
 clean:  ## remove what the other targets made

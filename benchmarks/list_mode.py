@@ -28,8 +28,8 @@ from watcher.core.model import JobKey
 from watcher.core.outages import Outages
 from watcher.core.schedule import Cadence, Pace
 from watcher.core.wire import decode_job, decode_page
-from watcher.lane import Lane
-from watcher.poller import Poller
+from watcher.polling.poller import Poller
+from watcher.polling.target import Lane
 from watcher.simulator import Clock, SimulatorOptions, simulate
 from watcher.simulator.answers import RawRequest
 from watcher.simulator.simulation import Simulator

@@ -8,7 +8,7 @@ import pytest
 from tests.whole.test_main_job import FIELDS
 from watcher.pages.metrics import MetricsPage
 from watcher.ports import Request
-from watcher.settings import paths
+from watcher.settings.schema import paths
 
 DOCS = Path("docs/reference")
 
@@ -52,7 +52,7 @@ def test_log_events():
             sources,
         )
     )
-    assert documented == said - {"watcher.server"}, "that is the name of a logger"
+    assert documented == said - {"watcher.web.server"}, "that is the name of a logger"
 
 
 @pytest.mark.parametrize("event", FIELDS)

@@ -243,7 +243,7 @@ class TestGone:
         history.add(MISSING)
         assert history.record.phase is Phase.GONE
 
-    @pytest.mark.parametrize("reason", set(Reason) - {Reason.NOT_FOUND})
+    @pytest.mark.parametrize("reason", sorted(set(Reason) - {Reason.NOT_FOUND}))
     def test_nothing_else_makes_a_job_gone(self, reason):
         failed = PollFailed(reason, status_code=404)
         history = History(answer(), *[failed] * 1000)

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from watcher.ports import Response
-from watcher.server import serve
+from watcher.web.server import serve
 
 TOKEN = "t0ken-äöü"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -127,7 +127,7 @@ async def test_a_body_is_bounded():
 
 
 async def test_a_body_that_does_not_come(monkeypatch):
-    monkeypatch.setattr("watcher.access.BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr("watcher.web.access.BODY_TIMEOUT", 0.2)
     action = Change()
     async with serve(
         [], "127.0.0.1", 0, actions=[action], token=lambda: "t"

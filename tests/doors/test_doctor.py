@@ -18,16 +18,16 @@ from aiohttp import web
 
 from tests.doors.client.servers import JOB, PROJECT, cloud, ok, raw_server, refuse
 from watcher import doctor
-from watcher.app import wall
 from watcher.core.errors import SettingsError
+from watcher.daemon.app import wall
 from watcher.doctor import local, reach
 from watcher.doctor import target as steps
 from watcher.doctor.findings import Diagnosis, Fault, Finding, Status, fail, skipped
 from watcher.doctor.report import clean, write
-from watcher.server import serve
-from watcher.settings import Origin
+from watcher.settings.schema import Origin
 from watcher.simulator import SimulatorOptions, parse_faults, simulate
-from watcher.store.lock import FileLock
+from watcher.store.sqlite.lock import FileLock
+from watcher.web.server import serve
 
 ACCESS, SECRET = "QTWAOYTTINDUT2QVKYUC", "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc"
 DATA = Path(__file__).parent / "data"

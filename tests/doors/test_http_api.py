@@ -36,9 +36,9 @@ from watcher.pages.api import (
     RemoveJob,
     events,
 )
-from watcher.server import serve
-from watcher.settings import check_job_id
+from watcher.settings.schema import check_job_id
 from watcher.store import MemoryStore
+from watcher.web.server import serve
 
 TOKEN = "correct horse battery staple"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -636,7 +636,7 @@ def open_files():
 
 
 async def test_a_reader_who_takes_nothing_is_given_up(monkeypatch):
-    monkeypatch.setattr("watcher.server.STALLED_AFTER", 0.3)
+    monkeypatch.setattr("watcher.web.server.STALLED_AFTER", 0.3)
     daemon = Daemon()
     event = {"message": "x" * 100_000}
     for number in range(1000):

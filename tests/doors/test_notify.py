@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from watcher.notify import open_notifier
+from watcher.daemon.notify import open_notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -10,7 +10,7 @@ from watcher.core.model import Job, JobKey, JobRecord, Phase
 from watcher.pages.health import STUCK_AFTER, LivenessPage, ReadinessPage
 from watcher.pages.landing import LandingPage
 from watcher.ports import Request, Response
-from watcher.server import serve
+from watcher.web.server import serve
 
 
 class Echo:

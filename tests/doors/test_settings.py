@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watcher.core.errors import SettingsError
-from watcher.settings import (
+from watcher.settings.schema import (
     Settings,
     as_yaml,
     config_file,

@@ -1,8 +1,8 @@
 """Job files: what is read, and what is kept when it cannot be."""
 
 from watcher.core.model import JobKey
-from watcher.settings import check_job_id
-from watcher.sources import LARGEST_FILE, Configured, JobFiles
+from watcher.polling.sources import LARGEST_FILE, Configured, JobFiles
+from watcher.settings.schema import check_job_id
 
 
 def files(*patterns):

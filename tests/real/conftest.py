@@ -27,7 +27,7 @@ def tools():
         folder = place.with_name(place.name + ".d")
         venv.create(folder, with_pip=True, clear=True)
         pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet")
-        output(*pip, "--require-hashes", "-r", pins, seconds=300)
+        output(*pip, "--require-hashes", "--no-deps", "-r", pins, seconds=300)
         place.touch()
 
     stamp = cached("tools", pins.read_bytes(), sys.version.encode(), make=make)

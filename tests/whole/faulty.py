@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from watcher import app
 from watcher.core.errors import SettingsError, StoreError
-from watcher.settings import Origin
+from watcher.daemon import app
+from watcher.settings.schema import Origin
 
 
 def faults(environ):

@@ -13,7 +13,7 @@ import anyio
 from watcher.client.credentials.base import Credentials
 from watcher.client.endpoint import iam_endpoint_of
 from watcher.client.gateway import Gateway, Question
-from watcher.client.line import Line, OnRequest, RequestKind
+from watcher.client.shared import Line, OnRequest, RequestKind
 from watcher.client.transport import BODY_LIMIT, Route, route_to, tls_context
 from watcher.core.errors import Malformed, Refusal, Rejected
 from watcher.core.model import ListPage, Snapshot

@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 from watcher.client.classify import classify, not_about_a_job, request_id_of
 from watcher.client.clock import STEP
 from watcher.client.credentials.base import Credentials, Proof, Token
-from watcher.client.line import Line, OnRequest, RequestKind
 from watcher.client.masking import Mask
+from watcher.client.shared import Line, OnRequest, RequestKind
 from watcher.client.signing import Call, Key, Query, sign
 from watcher.client.transport import Answer, Route, exchange, in_time
 from watcher.core.errors import (

@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 import aiohttp
 import anyio
 
-from watcher import settings as given
 from watcher.client.api import DevServerApi
 from watcher.client.breaker import Breaker, Breakers, Outcome, outcome_of
 from watcher.client.classify import http_date
 from watcher.client.credentials.base import Credentials, Proof
-from watcher.client.line import OnRequest
+from watcher.client.shared import OnRequest
 from watcher.client.signing import Call
 from watcher.client.transport import (
     Route,
@@ -31,7 +30,8 @@ from watcher.client.transport import (
     tls_context,
 )
 from watcher.core.errors import ApiError, Malformed
-from watcher.targets import Targets
+from watcher.daemon.targets import Targets
+from watcher.settings import schema as given
 
 _GREETING_LIMIT = 256 * 1024
 

@@ -16,11 +16,11 @@ from tempfile import TemporaryFile
 
 import aiohttp
 
-from watcher import settings as given
 from watcher.core.errors import StoreError
 from watcher.doctor.background import call
 from watcher.doctor.findings import Finding, fail, ok, warn
-from watcher.sources import JobFiles
+from watcher.polling.sources import JobFiles
+from watcher.settings import schema as given
 from watcher.store import database_path
 
 LONGEST = 5.0

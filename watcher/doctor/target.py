@@ -8,7 +8,6 @@ from http import HTTPStatus
 import anyio
 from pydantic import SecretStr
 
-from watcher import settings as given
 from watcher.core.errors import (
     ApiError,
     JobNotFound,
@@ -29,6 +28,7 @@ from watcher.doctor.reach import (
     unconnected,
     unresolved,
 )
+from watcher.settings import schema as given
 
 LONGEST_LOOKUP = 4.0
 LONGEST_CONNECT = 4.0

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from watcher.core.errors import StoreError
 from watcher.ports import Store
-from watcher.store.ledger import Retention
 from watcher.store.memory import MemoryStore
-from watcher.store.rescue import Damage
-from watcher.store.sqlite import Journal, SqliteStore, log_damage, open_journal
+from watcher.store.sqlite.ledger import Retention
+from watcher.store.sqlite.rescue import Damage
+from watcher.store.sqlite.store import Journal, SqliteStore, log_damage, open_journal
 
 __all__ = [
     "Damage",

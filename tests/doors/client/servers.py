@@ -15,7 +15,7 @@ from watcher.client.api import ApiTarget, DevServerApi
 from watcher.client.breaker import Breakers
 from watcher.client.clock import ServerClock
 from watcher.client.credentials.static import NoCredentials, StaticCredentials
-from watcher.client.line import Line
+from watcher.client.shared import Line
 from watcher.client.signing import Call, Key, sign
 from watcher.client.transport import open_session
 

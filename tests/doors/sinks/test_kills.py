@@ -15,7 +15,7 @@ LIFE = """
 import os, pathlib, sys, time
 import anyio
 from tests.doors.sinks.conftest import step
-from watcher.delivery import Courier, Pace
+from watcher.sinks.courier import Courier, Pace
 from watcher.logs import configure_logging
 from watcher.sinks.log import LogSink
 from watcher.store import SqliteStore

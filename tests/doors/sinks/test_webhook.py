@@ -19,8 +19,8 @@ from tests.doors.store.conftest import opened
 from watcher.core.address import url_fault
 from watcher.core.errors import SettingsError, SinkError
 from watcher.core.model import JobKey, JournalEvent, Level, Phase, Transition
-from watcher.delivery import Courier, Pace
 from watcher.ports import Postponed
+from watcher.sinks.courier import Courier, Pace
 from watcher.sinks.webhook import (
     WebhookSink,
     retry_after,

@@ -21,15 +21,9 @@ import structlog
 from tests.doors.store.conftest import Clock, ids, opened, step
 from watcher.core.errors import StoreError
 from watcher.core.model import JobKey
-from watcher.store import (
-    SqliteStore,
-    database_path,
-    open_journal,
-    open_store,
-    rescue,
-    schema,
-    sqlite,
-)
+from watcher.store import SqliteStore, database_path, open_journal, open_store
+from watcher.store.sqlite import rescue, schema
+from watcher.store.sqlite import store as sqlite
 
 KEYS = [JobKey("prod", job) for job in "abc"]
 

@@ -10,7 +10,7 @@ from watcher.client.credentials.base import Credentials, Proof, no_credentials
 from watcher.client.credentials.metadata import ADDRESS, MetadataCredentials
 from watcher.client.credentials.profiles import ProfileCredentials
 from watcher.client.credentials.static import EnvironmentCredentials
-from watcher.client.line import Line
+from watcher.client.shared import Line
 from watcher.core.errors import Refusal, Rejected
 
 

@@ -17,8 +17,8 @@ from watcher.client.classify import classify, not_about_a_job, one_line
 from watcher.client.credentials.base import Proof, Token
 from watcher.client.credentials.parsing import parse_expiry
 from watcher.client.credentials.renewal import Renewal
-from watcher.client.line import Line, OnRequest
 from watcher.client.masking import Mask
+from watcher.client.shared import Line, OnRequest
 from watcher.client.signing import Call
 from watcher.client.transport import Answer, exchange, in_time, route_to
 from watcher.core.errors import ApiError, JobNotFound, Malformed, Refusal, Rejected

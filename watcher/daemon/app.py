@@ -19,9 +19,11 @@ import structlog
 from watcher import __version__
 from watcher.client.transport import open_session
 from watcher.core.errors import SettingsError, WatcherError
-from watcher.delivery import Courier, prune_regularly
+from watcher.daemon.notify import Notifier, open_notifier
+from watcher.daemon.reloader import Reload
+from watcher.daemon.targets import Targets
+from watcher.daemon.watch_list import Watching
 from watcher.logs import LineWriter, configure_logging
-from watcher.notify import Notifier, open_notifier
 from watcher.pages.api import (
     AddJob,
     Bell,
@@ -35,17 +37,15 @@ from watcher.pages.api import Reload as ReloadAction
 from watcher.pages.health import LivenessPage, ReadinessPage
 from watcher.pages.landing import LandingPage
 from watcher.pages.metrics import MetricsPage
-from watcher.poller import Poller
+from watcher.polling.poller import Poller
 from watcher.ports import Action, Page, Sink, Store
-from watcher.reload import Reload
-from watcher.server import serve
-from watcher.settings import Origin, Settings, as_yaml, check_job_id
+from watcher.settings.schema import Origin, Settings, as_yaml, check_job_id
+from watcher.sinks.courier import Courier, prune_regularly
 from watcher.sinks.log import LogSink
 from watcher.sinks.webhook import WebhookSink
 from watcher.store import open_store
-from watcher.targets import Targets
-from watcher.watching import Watching
-from watcher.web_config import WebConfig
+from watcher.web.server import serve
+from watcher.web.web_config import WebConfig
 
 INTERNAL_ERROR = 70
 

@@ -16,7 +16,8 @@ import anyio
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from watcher.access import (
+from watcher.ports import Action, Page, Request, Response
+from watcher.web.access import (
     LARGEST_BODY,
     SECURITY,
     Handler,
@@ -25,8 +26,7 @@ from watcher.access import (
     guard,
     read_body,
 )
-from watcher.ports import Action, Page, Request, Response
-from watcher.web_config import WebConfig
+from watcher.web.web_config import WebConfig
 
 STALLED_AFTER = 60.0
 """Seconds after which a reader that takes nothing is given up."""
@@ -45,7 +45,7 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
     return not isinstance(error, HttpProcessingError)
 
 
-_LOGGER = logging.getLogger("watcher.server")
+_LOGGER = logging.getLogger("watcher.web.server")
 _LOGGER.addFilter(_is_our_fault)
 
 

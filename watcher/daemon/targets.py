@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 import aiohttp
 import structlog
 
-from watcher import settings as given
 from watcher.client.api import ApiTarget, DevServerApi
 from watcher.client.breaker import Breakers
 from watcher.client.clock import ServerClock
@@ -19,10 +18,11 @@ from watcher.client.credentials.metadata import ADDRESS, MetadataCredentials
 from watcher.client.credentials.profiles import ProfileCredentials
 from watcher.client.credentials.static import NoCredentials, StaticCredentials
 from watcher.client.endpoint import iam_endpoint_of
-from watcher.client.line import Line, OnRequest
+from watcher.client.shared import Line, OnRequest
 from watcher.client.signing import Key
 from watcher.client.transport import tls_context
 from watcher.core.errors import Rejected, SettingsError
+from watcher.settings import schema as given
 
 METADATA_ADDRESS = "HUAWEICLOUD_SDK_METADATA_ENDPOINT"
 """Environment variable that overrides the address of the instance metadata."""

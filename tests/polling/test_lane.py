@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from tests.fakes import START, FakeApi, keys, snapshot
-from tests.test_poller import Cloud, Rig, events
+from tests.polling.test_poller import Cloud, Rig, events
 from watcher.core.errors import Rejected, ServerError
 from watcher.core.listing import Mode
 from watcher.core.model import Job, ListPage

@@ -18,8 +18,8 @@ from watcher.core.listing import Listing, Mode
 from watcher.core.model import Job, JobKey, JobRecord, ListPage, Phase
 from watcher.core.outages import Outages
 from watcher.core.schedule import Cadence, Pace
-from watcher.lane import Lane
-from watcher.poller import MOST_PENDING, SAVE_EVERY, Poller
+from watcher.polling.poller import MOST_PENDING, SAVE_EVERY, Poller
+from watcher.polling.target import Lane
 
 pytestmark = [pytest.mark.looptime]
 

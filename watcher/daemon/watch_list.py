@@ -9,10 +9,10 @@ import structlog
 
 from watcher.core.errors import StoreError
 from watcher.core.model import JobKey, Phase
-from watcher.lane import Lane
-from watcher.poller import Poller
+from watcher.polling.poller import Poller
+from watcher.polling.target import Lane
 from watcher.ports import JobSource, Store
-from watcher.settings import Finished
+from watcher.settings.schema import Finished
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at the sources of jobs."""

@@ -17,7 +17,7 @@ import anyio
 
 from watcher import __version__
 from watcher.core.errors import SettingsError, StoreError
-from watcher.settings import (
+from watcher.settings.schema import (
     Origin,
     Server,
     Settings,
@@ -26,7 +26,7 @@ from watcher.settings import (
     listen_address,
     paths,
 )
-from watcher.web_config import WebConfig
+from watcher.web.web_config import WebConfig
 
 
 class Exit(IntEnum):
@@ -172,7 +172,7 @@ def _run(args: argparse.Namespace, flags: Flags) -> int:
     # Process 1 of a container gets no signal that it has not asked for, and it takes a
     # moment until the daemon heeds them itself.
     signal.signal(signal.SIGTERM, _leave)
-    from watcher import app  # noqa: PLC0415 - `check` and `healthcheck` do without
+    from watcher.daemon import app  # noqa: PLC0415 - `check` and `healthcheck` do without
 
     origin = _origin(args, flags)
     settings = origin.load()
@@ -185,9 +185,9 @@ def _check(args: argparse.Namespace, flags: Flags) -> int:
         WebConfig(settings.server.web_config_file)
     text = as_yaml(settings)
     if args.diff:
-        from watcher import local  # noqa: PLC0415 - for it alone
+        from watcher.commands import daemon_http  # noqa: PLC0415 - for it alone
 
-        text = _difference(local.settings_in_force(settings.server), text)
+        text = _difference(daemon_http.settings_in_force(settings.server), text)
     sys.stdout.write(text)
     return Exit.OK
 
@@ -198,7 +198,7 @@ def _difference(before: str, after: str) -> str:
 
 
 def _demo(_: argparse.Namespace, flags: Flags) -> int:
-    from watcher import demo  # noqa: PLC0415 - the simulator is for it alone
+    from watcher.commands import demo  # noqa: PLC0415 - the simulator is for it alone
 
     return demo.main(flags)
 
@@ -256,7 +256,8 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _doctor(args: argparse.Namespace, flags: Flags) -> int:
-    from watcher import app, doctor  # noqa: PLC0415 - for it alone
+    from watcher import doctor  # noqa: PLC0415 - for it alone
+    from watcher.daemon import app  # noqa: PLC0415 - for it alone
 
     return doctor.main(
         _origin(args, flags), as_json=args.json, out=sys.stdout, now=app.wall
@@ -264,13 +265,13 @@ def _doctor(args: argparse.Namespace, flags: Flags) -> int:
 
 
 def _healthcheck(args: argparse.Namespace, flags: Flags) -> int:
-    from watcher import local  # noqa: PLC0415 - for it alone
+    from watcher.commands import daemon_http  # noqa: PLC0415 - for it alone
 
     if args.address:
         server = Server(listen=args.address)
     else:
         server = _origin(args, flags).load().server
-    problem = local.check(server)
+    problem = daemon_http.check(server)
     if problem is None:
         return Exit.OK
     _complain(problem)
@@ -278,10 +279,11 @@ def _healthcheck(args: argparse.Namespace, flags: Flags) -> int:
 
 
 def _events(args: argparse.Namespace, flags: Flags) -> int:
-    from watcher import reader, store  # noqa: PLC0415 - others do without
+    from watcher import store  # noqa: PLC0415 - others do without
+    from watcher.commands import events  # noqa: PLC0415 - for it alone
 
     folder = Path(os.environ.get("STATE_DIRECTORY", "."))
     path = store.database_path(_origin(args, flags).load().store.url, folder)
     if path is None:
         raise SettingsError(["store.url: memory: keeps no journal that could be read"])
-    return reader.main(path, args.after, args.job, args.follow, sys.stdout.buffer)
+    return events.main(path, args.after, args.job, args.follow, sys.stdout.buffer)

@@ -5,12 +5,12 @@ import pytest
 import structlog
 
 from tests.fakes import START, SimulatedSession, simulator
-from tests.test_poller import Rig
+from tests.polling.test_poller import Rig
 from watcher.core.model import JobKey
 from watcher.core.schedule import Cadence
-from watcher.settings import Target
+from watcher.daemon.targets import Targets
+from watcher.settings.schema import Target
 from watcher.simulator.gateway import Key
-from watcher.targets import Targets
 
 pytestmark = [pytest.mark.looptime]
 

@@ -37,7 +37,7 @@ from watcher.core.model import (
 from watcher.core.schedule import next_delay, retry_after
 from watcher.core.tracker import advance
 from watcher.core.transitions import PROCESSING
-from watcher.lane import Lane, in_turn, next_turn
+from watcher.polling.target import Lane, in_turn, next_turn
 from watcher.ports import JobApi, Store, Telemetry
 
 TICK = 0.1

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping
 from tempfile import TemporaryDirectory
 
-from watcher import app
+from watcher.daemon import app
 from watcher.logs import LineWriter
-from watcher.settings import Origin
+from watcher.settings.schema import Origin
 from watcher.simulator import SimulatorOptions, simulate
 
 ACCESS_KEY = "DEMOACCESSKEY0000000"

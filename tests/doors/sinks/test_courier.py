@@ -10,8 +10,8 @@ import pytest
 
 from tests.doors.sinks.conftest import ScriptedSink, refusing, step
 from watcher.core.errors import SinkError, StoreError
-from watcher.delivery import Courier, Pace, prune_regularly
 from watcher.ports import Postponed
+from watcher.sinks.courier import Courier, Pace, prune_regularly
 from watcher.store import MemoryStore
 
 pytestmark = pytest.mark.looptime

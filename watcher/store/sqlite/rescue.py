@@ -16,7 +16,7 @@ from pathlib import Path
 
 from watcher.core.errors import StoreError
 from watcher.store.codec import Unreadable, decode_record, decode_transition
-from watcher.store.schema import STEPS, VERSION, connect, migrate, refuse_foreign
+from watcher.store.sqlite.schema import STEPS, VERSION, connect, migrate, refuse_foreign
 
 _LEAP = 1_000_000  # more numbers than a lost tail of the journal can have used
 _LARGEST = 2**53  # beyond it a number is damage, and no longer exact in JSON

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from watcher.encoding import encode_json
-from watcher.web_config import WebConfig
+from watcher.web.web_config import WebConfig
 
 LARGEST_BODY = 64 * 1024
 BODY_TIMEOUT = 10.0

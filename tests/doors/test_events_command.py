@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 from tests.doors.store.conftest import opened, step
-from watcher import reader
+from watcher.commands import events
 from watcher.core.errors import SettingsError, StoreError
 
 
@@ -26,7 +26,7 @@ def told(count, job_id="a"):
 
 
 def read(path, out, *, after=0, job=None, follow=False, **options):
-    return reader.main(path, after, job, follow, out, **options)
+    return events.main(path, after, job, follow, out, **options)
 
 
 async def test_beside_a_running_daemon_and_after_it(tmp_path):
@@ -97,8 +97,8 @@ def test_not_a_store(tmp_path):
 
 SCRIPT = """
 import pathlib, sys
-from watcher import reader
-sys.exit(reader.main(pathlib.Path(sys.argv[1]), 0, None, True, sys.stdout.buffer))
+from watcher.commands import events
+sys.exit(events.main(pathlib.Path(sys.argv[1]), 0, None, True, sys.stdout.buffer))
 """
 
 

@@ -14,14 +14,14 @@ from watcher.core.listing import Listing
 from watcher.core.model import JobKey
 from watcher.core.outages import Outages
 from watcher.core.schedule import Cadence, Pace
-from watcher.lane import Lane
-from watcher.notify import Notifier
+from watcher.daemon.notify import Notifier
+from watcher.daemon.targets import Targets
+from watcher.daemon.watch_list import LOOK_EVERY, Watching
 from watcher.pages.metrics import MetricsPage
+from watcher.polling.sources import Configured, JobFiles
+from watcher.polling.target import Lane
 from watcher.ports import JobApi, JobSource
-from watcher.settings import Origin, Poll, Settings, Target, check_job_id
-from watcher.sources import Configured, JobFiles
-from watcher.targets import Targets
-from watcher.watching import LOOK_EVERY, Watching
+from watcher.settings.schema import Origin, Poll, Settings, Target, check_job_id
 
 FIXED = ("log", "server", "store", "sinks")
 """Sections that are in force from one start to the next."""

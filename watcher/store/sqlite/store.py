@@ -16,10 +16,16 @@ import structlog
 from watcher.core.errors import StoreError
 from watcher.core.model import JobKey, JobRecord, JournalEvent, Step
 from watcher.ports import Pruned
-from watcher.store.ledger import Ledger, Retention, read_events
-from watcher.store.lock import FileLock
-from watcher.store.rescue import Damage, find_damage, finish_rescue, is_damage, rescue
-from watcher.store.schema import connect, migrate, refuse_foreign
+from watcher.store.sqlite.ledger import Ledger, Retention, read_events
+from watcher.store.sqlite.lock import FileLock
+from watcher.store.sqlite.rescue import (
+    Damage,
+    find_damage,
+    finish_rescue,
+    is_damage,
+    rescue,
+)
+from watcher.store.sqlite.schema import connect, migrate, refuse_foreign
 
 log = structlog.get_logger()
 

@@ -6,8 +6,8 @@ import http.client
 import ssl
 
 from watcher.core.errors import SettingsError
-from watcher.settings import Server
-from watcher.web_config import WebConfig
+from watcher.settings.schema import Server
+from watcher.web.web_config import WebConfig
 
 TIMEOUT = 3.0
 LARGEST = 64 * 2**20

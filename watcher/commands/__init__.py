@@ -1,0 +1,1 @@
+"""What is typed after `watcher`: one module a command."""

@@ -1,0 +1,1 @@
+"""The HTTP server: paths, TLS, who is let in; nothing about jobs."""
