@@ -52,7 +52,11 @@ def test_all_are_kept(copy):
         ("core/schedule.py", "import random", "the core does no I/O"),
         ("core/model.py", "import msgspec", "the core decodes JSON in one place"),
         ("polling/poller.py", "import aiohttp", "each third party has its homes"),
-        ("settings/schema.py", "import prometheus_client", "each third party has its homes"),
+        (
+            "settings/schema.py",
+            "import prometheus_client",
+            "each third party has its homes",
+        ),
         ("simulator/jobs.py", "import watcher.sinks.courier", "floors: "),
         ("simulator/jobs.py", "import watcher.core.model", "floors: "),
         ("daemon/app.py", "import watcher.simulator", "the simulator is"),

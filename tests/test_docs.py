@@ -8,7 +8,7 @@ import pytest
 from tests.whole.test_main_job import FIELDS
 from watcher.pages.metrics import MetricsPage
 from watcher.ports import Request
-from watcher.settings.schema import paths
+from watcher.settings.showing import paths
 
 DOCS = Path("docs/reference")
 

@@ -24,7 +24,7 @@ from watcher.doctor import local, reach
 from watcher.doctor import target as steps
 from watcher.doctor.findings import Diagnosis, Fault, Finding, Status, fail, skipped
 from watcher.doctor.report import clean, write
-from watcher.settings.schema import Origin
+from watcher.settings.loading import Origin
 from watcher.simulator import SimulatorOptions, parse_faults, simulate
 from watcher.store.sqlite.lock import FileLock
 from watcher.web.server import serve

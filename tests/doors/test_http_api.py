@@ -25,6 +25,7 @@ from watcher.core.model import (
     Step,
     Task,
     Transition,
+    check_job_id,
 )
 from watcher.pages.api import (
     AddJob,
@@ -36,7 +37,6 @@ from watcher.pages.api import (
     RemoveJob,
     events,
 )
-from watcher.settings.schema import check_job_id
 from watcher.store import MemoryStore
 from watcher.web.server import serve
 

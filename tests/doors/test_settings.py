@@ -8,17 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watcher.core.errors import SettingsError
-from watcher.settings.schema import (
-    Settings,
-    as_yaml,
-    config_file,
-    listen_address,
-    load,
-    nest,
-    parse_duration,
-    paths,
-    read_file,
-)
+from watcher.settings.loading import config_file, load, nest, read_file
+from watcher.settings.schema import Settings, listen_address, parse_duration
+from watcher.settings.showing import as_yaml, paths
 
 SECRET = "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc"
 JOB = "0319470a-7fad-452e-bff0-d3ba3bd83955"

@@ -1,8 +1,7 @@
 """Job files: what is read, and what is kept when it cannot be."""
 
-from watcher.core.model import JobKey
+from watcher.core.model import JobKey, check_job_id
 from watcher.polling.sources import LARGEST_FILE, Configured, JobFiles
-from watcher.settings.schema import check_job_id
 
 
 def files(*patterns):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from watcher.core.errors import SettingsError, StoreError
 from watcher.daemon import app
-from watcher.settings.schema import Origin
+from watcher.settings.loading import Origin
 
 
 def faults(environ):

@@ -1,38 +1,52 @@
-"""The daemon and a simulated cloud in one process: nothing to set up, nothing to pay."""
+"""`watcher demo`: the daemon and a simulated cloud, with nothing to set up or pay."""
 
 from __future__ import annotations
 
+import argparse
 import secrets
 import socket
 import sys
-from collections.abc import Mapping
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from watcher.daemon import app
-from watcher.logs import LineWriter
-from watcher.settings.schema import Origin
-from watcher.simulator import SimulatorOptions, simulate
+from watcher.commands.command import Commands, Flags, add
+from watcher.settings.loading import Origin
+
+if TYPE_CHECKING:
+    from watcher.daemon.app import Started
+    from watcher.logs import LineWriter
 
 ACCESS_KEY = "DEMOACCESSKEY0000000"
 SPEED = 5.0
 DEFAULT_PORT = 10911
 
 
-def main(flags: Mapping[str, str]) -> int:
-    """Run the demo until it is interrupted; `flags` as for the daemon.
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    what = "run against a built-in simulator"
+    add(commands, "demo", _demo, what, settable=True, config=False)
 
-    Raises:
-        SettingsError: A flag cannot be used.
-    """
+
+def _demo(_: argparse.Namespace, flags: Flags) -> int:
+    from watcher.daemon import app
+    from watcher.simulator import SimulatorOptions, simulate
+
     secret_key = secrets.token_urlsafe(30)
+    key = {"kind": "static", "access_key": ACCESS_KEY, "secret_key": secret_key}
+    options = SimulatorOptions(speed=SPEED, credentials={ACCESS_KEY: secret_key})
 
     def origin(url: str, job_ids: tuple[str, ...], folder: str) -> Origin:
-        values = _values(url, job_ids, secret_key)
-        values["store"] = {"url": f"sqlite:///{folder}/watcher.db"}
+        target = {
+            "endpoint": url,
+            "project_id": options.project_id,
+            "credentials": key,
+            "jobs": job_ids,
+        }
+        store = {"url": f"sqlite:///{folder}/watcher.db"}
+        values = {**_values(), "targets": {"demo": target}, "store": store}
         return Origin(None, flags, values, environ={})
 
     async def run(writer: LineWriter) -> int:
-        options = SimulatorOptions(speed=SPEED, credentials={ACCESS_KEY: secret_key})
         with TemporaryDirectory(prefix="devserver-watcher-") as folder:
             async with simulate(options) as cloud:
                 here = origin(cloud.url, cloud.job_ids, folder)
@@ -41,22 +55,8 @@ def main(flags: Mapping[str, str]) -> int:
     return app.main(origin("http://127.0.0.1:1", (), "nowhere").load(), run)
 
 
-def _values(
-    endpoint: str, job_ids: tuple[str, ...], secret_key: str
-) -> dict[str, object]:
+def _values() -> dict[str, object]:
     return {
-        "targets": {
-            "demo": {
-                "endpoint": endpoint,
-                "project_id": SimulatorOptions().project_id,
-                "credentials": {
-                    "kind": "static",
-                    "access_key": ACCESS_KEY,
-                    "secret_key": secret_key,
-                },
-                "jobs": job_ids,
-            }
-        },
         "poll": {"interval": "2s", "mode": "detail"},
         "server": {"listen": f"127.0.0.1:{_port()}"},
     }
@@ -72,7 +72,7 @@ def _port() -> int:
     return DEFAULT_PORT
 
 
-def _greet(started: app.Started) -> None:
+def _greet(started: Started) -> None:
     print(  # noqa: T201
         "\n  Watching jobs on a simulated cloud.\n"
         f"  page     {started.url}/\n"

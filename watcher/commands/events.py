@@ -1,21 +1,40 @@
-"""The journal as lines of JSON, read beside the daemon that writes it."""
+"""`watcher events`: the journal as lines of JSON, read beside its daemon."""
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from watcher.commands.command import Commands, Flags, add, origin_of
 from watcher.core.errors import SettingsError
 from watcher.core.journal import line
 from watcher.core.model import JournalEvent
-from watcher.encoding import encode_json
-from watcher.store import open_journal
 
 BATCH = 1000
 LOOK_EVERY = 0.5
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = add(commands, "events", _events, "read the journal")
+    parser.add_argument("--after", type=int, default=0, metavar="SEQ")
+    parser.add_argument("--job", metavar="ID")
+    parser.add_argument("--follow", action="store_true", help="wait for more")
+
+
+def _events(args: argparse.Namespace, flags: Flags) -> int:
+    from watcher.store import database_path
+
+    folder = Path(os.environ.get("STATE_DIRECTORY", "."))
+    path = database_path(origin_of(args, flags).load().store.url, folder)
+    if path is None:
+        raise SettingsError(["store.url: memory: keeps no journal that could be read"])
+    return main(path, args.after, args.job, args.follow, sys.stdout.buffer)
 
 
 def _pause() -> None:
@@ -45,6 +64,8 @@ def main(
         SettingsError: There is no store.
         StoreError: It cannot be read.
     """
+    from watcher.encoding import encode_json
+
     if not path.exists():
         raise SettingsError([f"store.url: {path} is not there; no daemon has made it"])
     try:
@@ -67,6 +88,8 @@ def _batches(path: Path, after: int, job: str | None) -> Iterator[list[JournalEv
     Between two batches nothing is held open: neither the daemon's write-ahead log nor
     a file that was replaced.
     """
+    from watcher.store import open_journal
+
     while True:
         with open_journal(path) as journal:
             batch = list(journal.events(after, BATCH, job))

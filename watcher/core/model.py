@@ -6,6 +6,7 @@ All times are Unix seconds as `float`, on this machine's clock unless the name e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,6 +16,20 @@ from watcher.core.errors import Reason
 
 LAGGING_LIMIT = 300.0
 """Seconds that a job which says FINISHED is watched on while a task says otherwise."""
+
+
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a job id looks like."""
+
+NOT_JOB_IDS = frozenset({"templates", "services"})
+"""What looks like one and is another path of the API."""
+
+
+def check_job_id(value: str) -> str:
+    """Return a job id, or raise ValueError where the API could not have made it."""
+    if not JOB_ID.fullmatch(value) or value in NOT_JOB_IDS:
+        raise ValueError(f"'{value[:80]}' is not a job id ({JOB_ID.pattern})")
+    return value
 
 
 class JobKey(NamedTuple):

@@ -19,6 +19,7 @@ import structlog
 from watcher import __version__
 from watcher.client.transport import open_session
 from watcher.core.errors import SettingsError, WatcherError
+from watcher.core.model import check_job_id
 from watcher.daemon.notify import Notifier, open_notifier
 from watcher.daemon.reloader import Reload
 from watcher.daemon.targets import Targets
@@ -39,7 +40,9 @@ from watcher.pages.landing import LandingPage
 from watcher.pages.metrics import MetricsPage
 from watcher.polling.poller import Poller
 from watcher.ports import Action, Page, Sink, Store
-from watcher.settings.schema import Origin, Settings, as_yaml, check_job_id
+from watcher.settings.loading import Origin
+from watcher.settings.schema import Settings
+from watcher.settings.showing import as_yaml
 from watcher.sinks.courier import Courier, prune_regularly
 from watcher.sinks.log import LogSink
 from watcher.sinks.webhook import WebhookSink

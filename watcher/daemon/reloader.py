@@ -11,7 +11,7 @@ import structlog
 
 from watcher.core.errors import SettingsError
 from watcher.core.listing import Listing
-from watcher.core.model import JobKey
+from watcher.core.model import JobKey, check_job_id
 from watcher.core.outages import Outages
 from watcher.core.schedule import Cadence, Pace
 from watcher.daemon.notify import Notifier
@@ -21,7 +21,8 @@ from watcher.pages.metrics import MetricsPage
 from watcher.polling.sources import Configured, JobFiles
 from watcher.polling.target import Lane
 from watcher.ports import JobApi, JobSource
-from watcher.settings.schema import Origin, Poll, Settings, Target, check_job_id
+from watcher.settings.loading import Origin
+from watcher.settings.schema import Poll, Settings, Target
 
 FIXED = ("log", "server", "store", "sinks")
 """Sections that are in force from one start to the next."""

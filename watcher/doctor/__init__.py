@@ -17,7 +17,8 @@ from watcher.doctor.background import DaemonThreads
 from watcher.doctor.findings import Diagnosis, Fault, Finding, fail
 from watcher.doctor.local import look_at_job_files, look_at_listen, look_at_store
 from watcher.doctor.target import Examination
-from watcher.settings.schema import Origin, Settings, Target
+from watcher.settings.loading import Origin
+from watcher.settings.schema import Settings, Target
 
 
 def main(

@@ -17,6 +17,7 @@ from tempfile import TemporaryFile
 import aiohttp
 
 from watcher.core.errors import StoreError
+from watcher.core.model import check_job_id
 from watcher.doctor.background import call
 from watcher.doctor.findings import Finding, fail, ok, warn
 from watcher.polling.sources import JobFiles
@@ -47,7 +48,7 @@ async def look_at_job_files(name: str, target: given.Target) -> list[Finding]:
     if odd:
         hint = "name plain files of ids, one a line"
         return [fail("job_files", f"{path} is not a file", hint) for path in odd]
-    source = JobFiles(name, target.job_files, given.check_job_id)
+    source = JobFiles(name, target.job_files, check_job_id)
     reading = await source.read()
     findings = [_unmatched(pattern) for pattern, paths in matches.items() if not paths]
     findings += [_unreadable(problem) for problem in reading.problems]

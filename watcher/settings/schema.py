@@ -1,22 +1,11 @@
-"""What the operator may set: each setting is defined here, once, and nowhere else.
-
-A setting may come from a command-line flag, an environment variable, a file in the
-secrets folder or the configuration file, in this order of precedence. All but the file
-give text; one function, `nest`, turns such text into the same shape that the file has.
-"""
+"""What the operator may set: each setting is defined here, once, and nowhere else."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Hashable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,13 +13,11 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
@@ -38,19 +25,10 @@ from watcher.client.endpoint import check_endpoint, endpoint_of
 from watcher.core.address import url_fault
 from watcher.core.errors import SettingsError
 from watcher.core.listing import Mode
-from watcher.core.model import Phase
+from watcher.core.model import Phase, check_job_id
 
-PREFIX = "WATCHER_"
-DELIMITER = "__"
-SECRETS_FOLDERS = (PREFIX + "SECRETS_DIR", "CREDENTIALS_DIRECTORY")
 TARGET_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
-JOB_ID = r"[A-Za-z0-9_-]{1,64}"
 LARGEST_PORT = 65535
-NOT_JOB_IDS = frozenset({"templates", "services"})
-_NOT_SETTINGS = re.compile(
-    # The last two: what Kubernetes sets in every Pod beside a Service named `watcher`.
-    r"CONFIG|SECRETS_DIR|SERVICE_(HOST|PORT)(_.*)?|PORT(_.*)?"
-)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
@@ -74,13 +52,6 @@ def parse_duration(value: object) -> object:
 def _split(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def check_job_id(value: str) -> str:
-    """Return a job id, or raise ValueError where the API could not have made it."""
-    if not re.fullmatch(JOB_ID, value) or value in NOT_JOB_IDS:
-        raise ValueError(f"'{value[:80]}' is not a job id ({JOB_ID})")
     return value
 
 
@@ -319,237 +290,3 @@ class Settings(BaseSettings):
         if len(set(names)) < len(names):
             raise ValueError("several sinks bear the same name; give each its own")
         return sinks
-
-
-class _Given(PydanticBaseSettingsSource):
-    """A source that was read already."""
-
-    def __init__(self, cls: type[BaseSettings], values: Mapping[str, Any]) -> None:
-        super().__init__(cls)
-        self._values = dict(values)
-
-    def get_field_value(self, _: object, field_name: str) -> tuple[Any, str, bool]:
-        return self._values.get(field_name), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        return self._values
-
-
-def load(
-    values: Mapping[str, Any],
-    flags: Mapping[str, str] | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> Settings:
-    """Put the settings together from all their places and check them.
-
-    Args:
-        values: What the configuration file says, as `read_file` returns it.
-        flags: Text by dotted path, such as `poll.interval`.
-        environ: The environment.
-
-    Raises:
-        SettingsError: One finding a line; nothing was opened or started.
-    """
-    sources = (
-        nest((path.split("."), text) for path, text in (flags or {}).items()),
-        nest(_from_environment(environ)),
-        nest(_from_secrets(environ)),
-        dict(values),
-    )
-
-    class Layered(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls, *_: object, **__: object
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(_Given(cls, values) for values in sources)
-
-    try:
-        return Layered()
-    except ValidationError as exc:
-        raise SettingsError(findings(exc)) from None
-
-
-def nest(pairs: Iterable[tuple[list[str], str]]) -> dict[str, Any]:
-    """Turn (path, text) pairs into the nested shape of the configuration file."""
-    tree: dict[str, Any] = {}
-    for path, text in pairs:
-        *parents, leaf = _spell(path)
-        branch = tree
-        for name in parents:
-            if not isinstance(branch.get(name), dict):
-                branch[name] = {}
-            branch = branch[name]
-        branch[leaf] = _plain(text)
-    return tree
-
-
-def _spell(path: list[str]) -> list[str]:
-    if path[0] == "targets" and len(path) > 1:
-        return [path[0], path[1].replace("_", "-"), *path[2:]]
-    return path
-
-
-def _plain(text: str) -> object:
-    if text.lstrip()[:1] in {"{", "["} or text in {"null", ""}:
-        try:
-            return json.loads(text or "null")
-        except ValueError:
-            return text
-    return text
-
-
-def _from_environment(environ: Mapping[str, str]) -> Iterable[tuple[list[str], str]]:
-    for name, text in environ.items():
-        setting = name.upper().removeprefix(PREFIX)
-        if setting != name.upper() and not _NOT_SETTINGS.fullmatch(setting):
-            yield setting.lower().split(DELIMITER), text
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where settings come from, so that they can be read again.
-
-    Attributes:
-        config: The configuration file, or None.
-        flags: Text by dotted path.
-        values: What stands in for a file where there is none.
-    """
-
-    config: Path | None
-    flags: Mapping[str, str] = field(default_factory=dict)
-    values: Mapping[str, Any] = field(default_factory=dict)
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-
-    def load(self) -> Settings:
-        """Read the settings as they are now.
-
-        Raises:
-            SettingsError: One finding a line.
-        """
-        values = read_file(self.config) if self.config else self.values
-        return load(values, self.flags, self.environ)
-
-    def fingerprint(self) -> Hashable:
-        """Return what changes when a file that settings come from does."""
-        files = [self.config] if self.config else []
-        for variable in SECRETS_FOLDERS:
-            if self.environ.get(variable):
-                with suppress(OSError):
-                    files += sorted(Path(self.environ[variable]).iterdir())
-        return tuple(_state(file) for file in files)
-
-
-def _state(file: Path) -> Hashable:
-    try:
-        found = file.stat()
-    except OSError:
-        return file, None
-    return file, found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def config_file(
-    given: Path | None, environ: Mapping[str, str] = os.environ
-) -> Path | None:
-    """Return the file to read: the one given, or that of `WATCHER_CONFIG`, or none."""
-    named = environ.get(PREFIX + "CONFIG")
-    return given or (Path(named) if named else None)
-
-
-def _from_secrets(environ: Mapping[str, str]) -> Iterable[tuple[list[str], str]]:
-    for variable in SECRETS_FOLDERS:
-        if not environ.get(variable):
-            continue
-        try:
-            files = sorted(Path(environ[variable]).iterdir())
-            for file in files:
-                if DELIMITER in file.name and file.is_file():
-                    setting = file.name.upper().removeprefix(PREFIX)
-                    yield setting.lower().split(DELIMITER), file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError([f"{variable}: {_reading(exc)}"]) from None
-
-
-def read_file(file: Path | None) -> dict[str, Any]:
-    """Read a configuration file without judging it.
-
-    Raises:
-        SettingsError: It cannot be read or is not a YAML mapping.
-    """
-    if file is None:
-        return {}
-    try:
-        values = yaml.safe_load(file.read_text())
-    except yaml.MarkedYAMLError as exc:
-        line = f":{exc.problem_mark.line + 1}" if exc.problem_mark else ""
-        raise SettingsError([f"{file}{line}: not YAML: {exc.problem}"]) from None
-    except (OSError, ValueError, yaml.YAMLError) as exc:
-        raise SettingsError([f"{file}: {_reading(exc)}"]) from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
-        raise SettingsError([f"{file}: not a mapping of settings"])
-    return values
-
-
-def _reading(exc: Exception) -> str:
-    return exc.strerror or "" if isinstance(exc, OSError) else "not readable as text"
-
-
-def findings(exc: ValidationError) -> list[str]:
-    """Write one line for each finding: the setting's path and what is wrong."""
-    return [
-        f"{_path(error['loc'])}: {_problem(error)}"
-        for error in exc.errors(include_url=False, include_input=False)
-    ]
-
-
-def _path(loc: tuple[int | str, ...]) -> str:
-    parts = [str(part) for part in loc if part != "[key]"]
-    for place, part in enumerate(parts):
-        if part == "credentials":
-            del parts[place + 1 : place + 2]  # the kind, by which the union was entered
-            break
-    return ".".join(parts) or "configuration"
-
-
-def _problem(error: Mapping[str, Any]) -> str:
-    match error["type"]:
-        case "extra_forbidden":
-            return "unknown setting"
-        case "missing":
-            return "is required"
-        case "union_tag_not_found":
-            return "needs a kind"
-        case _:
-            message = str(error["msg"]).removeprefix("Value error, ")
-            return message[:1].lower() + message[1:]
-
-
-def as_yaml(settings: Settings) -> str:
-    """Write the effective settings as YAML, secrets masked."""
-    values = settings.model_dump(mode="json")
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def paths(model: type[BaseModel] = Settings) -> Iterable[tuple[str, str]]:
-    """Yield each setting's dotted path and its default as text, targets as `NAME`."""
-    for name, each in model.model_fields.items():
-        inner = Target if name == "targets" else each.annotation
-        where = f"{name}.NAME" if name == "targets" else name
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from ((f"{where}.{path}", text) for path, text in paths(inner))
-        elif each.is_required():
-            yield where, "required"
-        else:
-            yield where, _as_text(each.get_default(call_default_factory=True))
-
-
-def _as_text(default: object) -> str:
-    match default:
-        case None | ():
-            return "none"
-        case BaseModel():
-            return str(default.model_dump())
-        case _:
-            return str(default)

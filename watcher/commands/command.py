@@ -1,0 +1,92 @@
+"""What commands have in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from pathlib import Path
+from typing import TypeAlias
+
+from watcher.core.errors import SettingsError
+from watcher.settings.loading import Origin, config_file
+from watcher.settings.schema import listen_address
+from watcher.settings.showing import paths
+
+
+class Exit(IntEnum):
+    """What an exit code says; from 69 on in the meaning of sysexits.h."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    TIMED_OUT = 3
+    UNAVAILABLE = 69
+    INTERNAL = 70
+    REFUSED = 77
+    SETTINGS = 78
+    INTERRUPTED = 130
+
+
+Flags = Mapping[str, str]
+"""Settings given as flags: text by dotted path."""
+
+Command = Callable[[argparse.Namespace, Flags], int]
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+
+
+def add(
+    commands: Commands,
+    name: str,
+    command: Command,
+    what: str,
+    *,
+    settable: bool = False,
+    config: bool = True,
+) -> argparse.ArgumentParser:
+    """Add a command.
+
+    Args:
+        commands: Where to.
+        name: What it is called.
+        command: Carries it out and returns the exit code.
+        what: What it does, in a few words.
+        settable: Whether it takes every setting as a flag.
+        config: Whether it takes a configuration file.
+    """
+    parser = commands.add_parser(
+        name,
+        help=what,
+        description=f"{what[0].upper()}{what[1:]}.",
+        epilog=_settings_help() if settable else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=command, parser=parser, settable=settable)
+    if config:
+        parser.add_argument("--config", type=Path, metavar="FILE")
+    return parser
+
+
+def _settings_help() -> str:
+    lines = [f"  --{path} (default: {text})" for path, text in paths()]
+    return "\n".join(["every setting is a flag too:", *lines])
+
+
+def origin_of(args: argparse.Namespace, flags: Flags) -> Origin:
+    """Return where the settings of a command come from."""
+    return Origin(config_file(args.config), flags)
+
+
+def address(text: str) -> tuple[str, int]:
+    """Read an argument that is an address."""
+    try:
+        return listen_address(text)
+    except SettingsError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+def complain(line: str) -> None:
+    """Say on standard error what is wrong."""
+    print(f"watcher: {line}", file=sys.stderr)  # noqa: T201
