@@ -26,7 +26,7 @@ from watcher.client.classify import classify
 from watcher.core.listing import Listing, Mode
 from watcher.core.model import JobKey
 from watcher.core.outages import Outages
-from watcher.core.schedule import Cadence, Pace
+from watcher.core.schedule import Cadence, RateLimit
 from watcher.core.wire import decode_job, decode_page
 from watcher.polling.poller import Poller
 from watcher.polling.target import Lane
@@ -132,7 +132,7 @@ def lane(cloud, way, interval):
     return Lane(
         name="prod",
         api=InProcess(cloud),
-        pace=Pace(5000.0),
+        pace=RateLimit(5000.0),
         cadence=Cadence(interval, 300.0),
         task_interval=way.task_interval,
         listing=Listing(way.mode, interval=interval, task_interval=way.task_interval),

@@ -12,7 +12,7 @@ from watcher.core.schedule import (
     Cadence,
     DueQueue,
     Gate,
-    Pace,
+    RateLimit,
     backoff,
     next_delay,
 )
@@ -115,7 +115,7 @@ class TestDueQueue:
         queue.put(early, 1.0)
         queue.put(late, 9.0)
         for key in (early, late, absent):
-            queue.hasten(key, 5.0)
+            queue.bring_forward(key, 5.0)
         assert [queue.due_at(k) for k in (early, late, absent)] == [1.0, 5.0, None]
 
     @given(
@@ -151,7 +151,7 @@ class TestPace:
         st.lists(st.booleans(), min_size=200, max_size=200),
     )
     def test_no_second_carries_more_than_the_rate_plus_one(self, rate, gaps, slows):
-        pace, now, sent = Pace(rate), 0.0, []
+        pace, now, sent = RateLimit(rate), 0.0, []
         for gap, slow in zip(gaps, slows, strict=False):
             now += gap
             if slow:
@@ -162,20 +162,20 @@ class TestPace:
             assert sum(start <= at < start + 1 for at in sent) <= rate + 1
 
     def test_another_ceiling_is_in_force_at_once(self):
-        pace = Pace(20)
+        pace = RateLimit(20)
         pace.slow_down(0)
         pace.limit(5)
         assert (pace.ceiling, pace.rate) == (5, 5)
 
     def test_it_reaches_its_rate(self):
-        pace, now = Pace(20), 0.0
+        pace, now = RateLimit(20), 0.0
         for _ in range(100):
             now = max(now, pace.ready_at())
             assert pace.take(now)
         assert now == pytest.approx(99 / 20)
 
     def test_a_throttle_halves_it_and_it_recovers_in_a_minute(self):
-        pace = Pace(16)
+        pace = RateLimit(16)
         pace.slow_down(100)
         assert pace.rate == 8
         for _ in range(20):

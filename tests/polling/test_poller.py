@@ -17,7 +17,7 @@ from watcher.core.errors import (
 from watcher.core.listing import Listing, Mode
 from watcher.core.model import Job, JobKey, JobRecord, ListPage, Phase
 from watcher.core.outages import Outages
-from watcher.core.schedule import Cadence, Pace
+from watcher.core.schedule import Cadence, RateLimit
 from watcher.polling.poller import MOST_PENDING, SAVE_EVERY, Poller
 from watcher.polling.target import Lane
 
@@ -50,7 +50,7 @@ class Rig:
             name: Lane(
                 name,
                 api,
-                Pace(rate),
+                RateLimit(rate),
                 Cadence(interval, backoff_max),
                 task_interval,
                 Listing(

@@ -98,7 +98,7 @@ class DueQueue:
         self._entries[key] = entry
         heapq.heappush(self._heap, (*entry, key))
 
-    def hasten(self, key: JobKey, at: float) -> None:
+    def bring_forward(self, key: JobKey, at: float) -> None:
         """Make a job that is queued due by this time."""
         due = self.due_at(key)
         if due is not None and due > at:
@@ -133,7 +133,7 @@ class DueQueue:
         return self._entries.get(key) != (due, number)
 
 
-class Pace:
+class RateLimit:
     """The request rate of one target: a bucket of one token that refills at `rate`.
 
     So no second carries more than `rate` plus one request. A throttle halves the rate;
@@ -143,7 +143,7 @@ class Pace:
     def __init__(self, requests_per_second: float) -> None:
         self.ceiling = requests_per_second
         self.rate = requests_per_second
-        self._eased_at = -math.inf
+        self._recovered_at = -math.inf
         self._ready_at = -math.inf
 
     def limit(self, requests_per_second: float) -> None:
@@ -159,21 +159,21 @@ class Pace:
         """Take the token if it is there."""
         if now < self._ready_at:
             return False
-        self._ease(now)
+        self._recover_rate(now)
         self._ready_at = now + 1 / self.rate
         return True
 
     def slow_down(self, now: float) -> None:
         """Halve the rate."""
-        self._ease(now)
+        self._recover_rate(now)
         self.rate = max(self.rate / 2, self.ceiling * SLOWEST_SHARE)
-        self._eased_at = now
+        self._recovered_at = now
 
-    def _ease(self, now: float) -> None:
+    def _recover_rate(self, now: float) -> None:
         if self.rate < self.ceiling:
-            grown = self.ceiling * (now - self._eased_at) / RECOVERY_SECONDS
+            grown = self.ceiling * (now - self._recovered_at) / RECOVERY_SECONDS
             self.rate = min(self.ceiling, self.rate + grown)
-        self._eased_at = now
+        self._recovered_at = now
 
 
 @dataclass(frozen=True, slots=True)

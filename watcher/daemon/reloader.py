@@ -13,7 +13,7 @@ from watcher.core.errors import SettingsError
 from watcher.core.listing import Listing
 from watcher.core.model import JobKey, check_job_id
 from watcher.core.outages import Outages
-from watcher.core.schedule import Cadence, Pace
+from watcher.core.schedule import Cadence, RateLimit
 from watcher.daemon.notify import Notifier
 from watcher.daemon.targets import Targets
 from watcher.daemon.watch_list import LOOK_EVERY, Watching
@@ -182,7 +182,7 @@ def _lane(name: str, target: Target, poll: Poll, api: JobApi) -> Lane:
     return Lane(
         name=name,
         api=api,
-        pace=Pace(poll.requests_per_second),
+        pace=RateLimit(poll.requests_per_second),
         cadence=Cadence(poll.interval, poll.backoff_max),
         task_interval=poll.task_interval,
         listing=_listing(target, poll),

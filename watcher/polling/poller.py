@@ -297,7 +297,7 @@ class Poller:
                 if key in self._records  # the target may have been removed meanwhile
             }
             for job_id in listing.take(page, running, now):
-                lane.queue.hasten(JobKey(lane.name, job_id), now)
+                lane.queue.bring_forward(JobKey(lane.name, job_id), now)
             self._ask_reappeared(lane, now)
         elif page.reason in {Reason.THROTTLED, Reason.UNREACHABLE}:
             self._work_gate(lane, page, sent_at)
@@ -319,7 +319,9 @@ class Poller:
         log.info("poll.mode", target=lane.name, mode=mode, reason=lane.listing.reason)
         if not lane.listing.active:
             for key in lane.running:
-                lane.queue.hasten(key, now + lane.cadence.interval * self._chance())
+                lane.queue.bring_forward(
+                    key, now + lane.cadence.interval * self._chance()
+                )
 
     async def _settle(self) -> None:
         self._take_in_all()
@@ -396,7 +398,7 @@ class Poller:
 
     def _ask_afresh(self, lane: Lane, now: float) -> None:
         for key in lane.outages.of_target():
-            lane.queue.hasten(key, now + lane.cadence.interval * self._chance())
+            lane.queue.bring_forward(key, now + lane.cadence.interval * self._chance())
 
     async def _save(self) -> None:
         steps = list({**self._unsaved, **self._pending}.values())

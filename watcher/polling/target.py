@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from watcher.core.listing import Listing
 from watcher.core.model import JobKey, Level, Notice
 from watcher.core.outages import Outages
-from watcher.core.schedule import Cadence, DueQueue, Gate, Pace
+from watcher.core.schedule import Cadence, DueQueue, Gate, RateLimit
 from watcher.ports import JobApi
 
 LARGE_SKEW = 60.0
@@ -30,7 +30,7 @@ class Lane:
 
     name: str
     api: JobApi
-    pace: Pace
+    pace: RateLimit
     cadence: Cadence
     task_interval: float
     listing: Listing
@@ -117,7 +117,7 @@ class Lane:
         self.api, self.gate = api, Gate()
         self.listing.begin_afresh(now)
         for key in self.outages:
-            self.queue.hasten(key, now)
+            self.queue.bring_forward(key, now)
 
     def retry(self, key: JobKey, now: float) -> None:
         """Ask again for a job whose earlier door was closed while it was asked."""
