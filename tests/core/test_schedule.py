@@ -1,17 +1,28 @@
 """When a job is due, how fast a target is asked, and that no delay leaves its bounds."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from watcher.core.errors import Reason
-from watcher.core.model import Job, JobKey, JobRecord, Phase, PollFailed
+from watcher.core.model import (
+    LAGGING_LIMIT,
+    Job,
+    JobKey,
+    JobRecord,
+    Lasted,
+    Phase,
+    PollFailed,
+    Tick,
+)
 from watcher.core.schedule import (
     Cadence,
     DueQueue,
     Gate,
+    Newest,
     RateLimit,
     backoff,
     next_delay,
@@ -59,10 +70,30 @@ def test_delay(state, delay):
     assert next_delay(state, CADENCE, 0.0) == delay
 
 
-def test_a_lagging_job_of_unknown_words_is_asked_before_its_limit():
-    slow = Cadence(interval=10, backoff_max=3600)
-    state = record(Phase.UNKNOWN, job=Job("j"), lagging_since=0.0)
-    assert next_delay(state, slow, 0.0) == 300
+@pytest.mark.parametrize(
+    ("backoff_max", "seconds", "delay"),
+    [(3600, 0.0, 300), (300, 270.0, 30), (300, 299.9, 10), (60, 0.0, 60)],
+)
+def test_a_lagging_job_of_unknown_words_is_asked_at_its_limit(
+    backoff_max, seconds, delay
+):
+    slow = Cadence(interval=10, backoff_max=backoff_max)
+    lagging = Lasted(seconds, 0.0, Tick(0.0, 0.0))
+    state = record(Phase.UNKNOWN, job=Job("j"), lagging=lagging)
+    assert next_delay(state, slow, 0.0) == delay
+
+
+@given(chances, st.floats(1, 60), st.floats(60, 3600))
+def test_a_lagging_job_of_unknown_words_ends_within_an_interval_of_its_limit(
+    chance, interval, backoff_max
+):
+    cadence = Cadence(interval, backoff_max)
+    lagging = Lasted(0.0, 0.0, Tick(0.0, 0.0))
+    while lagging.seconds < LAGGING_LIMIT:
+        state = record(Phase.UNKNOWN, job=Job("j"), lagging=lagging)
+        seconds = lagging.seconds + next_delay(state, cadence, chance)
+        lagging = replace(lagging, seconds=seconds)
+    assert lagging.seconds <= LAGGING_LIMIT + interval
 
 
 def test_a_long_interval_is_shortened_to_confirm_a_missing_job():
@@ -224,3 +255,29 @@ class TestGate:
     def test_a_good_answer_of_the_volley_does_not(self):
         gate = Gate().failed(0, 5, 300, 0, 0)
         assert gate.succeeded(4) is gate
+
+
+class TestNewest:
+    def test_an_answer_that_was_overtaken_is_dropped(self):
+        newest = Newest()
+        newest.begin(KEY, 1.0)
+        assert newest.takes(KEY, 2.0)
+        assert newest.takes(KEY, 5.0)
+        assert not newest.takes(KEY, 3.0)
+        assert newest.takes(KEY, 5.0), "sent at once, as after a resend"
+
+    def test_an_answer_of_an_earlier_watching_is_dropped(self):
+        newest = Newest()
+        newest.begin(KEY, 1.0)
+        newest.forget(KEY)
+        assert not newest.takes(KEY, 2.0)
+        newest.begin(KEY, 3.0)
+        assert not newest.takes(KEY, 2.0)
+        assert newest.takes(KEY, 3.0)
+
+    @given(st.lists(st.floats(0, 100)))
+    def test_what_is_taken_never_goes_back(self, sent):
+        newest = Newest()
+        newest.begin(KEY, 0.0)
+        taken = [at for at in sent if newest.takes(KEY, at)]
+        assert taken == sorted(taken)

@@ -168,6 +168,33 @@ class Absence:
     last_seen: float
 
 
+class Tick(NamedTuple):
+    """A moment on a clock that nobody sets.
+
+    Attributes:
+        life: Tells one life of the process from another, such as when it began.
+        seconds: Monotonic; comparable within one life only.
+    """
+
+    life: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lasted:
+    """For how long something has been seen to last.
+
+    Attributes:
+        seconds: From the first look that showed it to the last.
+        wall: Unix seconds of the last.
+        tick: Likewise, on the clock that nobody sets.
+    """
+
+    seconds: float
+    wall: float
+    tick: Tick
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """All that is known of one watched job.
@@ -180,13 +207,15 @@ class JobRecord:
         tasks_seen_at: Likewise of the last that had a task list.
         quiet_answers: Answers running whose task list showed nothing open, while the
             job's own word told neither way.
-        lagging_since: When the job was first seen FINISHED with a task still open.
+        lagging: Since the job was first seen FINISHED with a task still open.
         missing_answers: Answers running that named the job as missing.
-        missing_since: Time of the first of these.
+        missing: Since the first of these.
         failures: Polls running without a good answer.
         failure: The last poll's failure; None after a good answer.
         flagged: Status words that are unknown and were already reported.
         ordinals: Transitions told so far, by subject; makes event ids deterministic.
+            A subject is an event, and a task's id with it where it tells of a task;
+            of such an event alone it is the least number of a task not named.
     """
 
     key: JobKey
@@ -201,9 +230,9 @@ class JobRecord:
     tasks_seen_at: float | None = None
     finished_at: float | None = None
     quiet_answers: int = 0
-    lagging_since: float | None = None
+    lagging: Lasted | None = None
     missing_answers: int = 0
-    missing_since: float | None = None
+    missing: Lasted | None = None
     failures: int = 0
     failure: PollFailed | None = None
     flagged: frozenset[str] = frozenset()

@@ -58,9 +58,11 @@ def next_delay(record: JobRecord, cadence: Cadence, chance: float) -> float | No
     if failure is not None:
         return spread(min(cadence.interval, LONGEST_CONFIRMATION), chance)
     if record.phase is Phase.UNKNOWN and record.job is not None:
-        limit = cadence.backoff_max if record.lagging_since is None else LAGGING_LIMIT
-        return spread(max(cadence.interval, min(limit, cadence.backoff_max)), chance)
-    doubtful = record.quiet_answers or record.lagging_since or record.absences
+        delay = spread(cadence.ceiling, chance)
+        if record.lagging is None:
+            return delay
+        return min(delay, max(cadence.interval, LAGGING_LIMIT - record.lagging.seconds))
+    doubtful = record.quiet_answers or record.lagging or record.absences
     look = cadence.interval if doubtful or record.job is None else cadence.look
     return spread(look or cadence.interval, chance)
 
@@ -131,6 +133,33 @@ class DueQueue:
     def _is_stale(self, item: tuple[float, int, JobKey]) -> bool:
         due, number, key = item
         return self._entries.get(key) != (due, number)
+
+
+class Newest:
+    """Tells which answers were overtaken, by when their requests were sent.
+
+    A slow answer shows an older state than one that was asked for later and came
+    before it: taken in, it would be told as a change back.
+    """
+
+    def __init__(self) -> None:
+        self._sent_at: dict[JobKey, float] = {}
+
+    def begin(self, key: JobKey, now: float) -> None:
+        """Take answers of a job, to what is sent from now on."""
+        self._sent_at[key] = now
+
+    def takes(self, key: JobKey, sent_at: float) -> bool:
+        """Whether an answer is to be taken in; if so, older ones no more."""
+        newest = self._sent_at.get(key)
+        if newest is None or sent_at < newest:
+            return False
+        self._sent_at[key] = sent_at
+        return True
+
+    def forget(self, key: JobKey) -> None:
+        """Take no answer of a job any more."""
+        self._sent_at.pop(key, None)
 
 
 class RateLimit:
