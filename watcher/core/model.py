@@ -1,4 +1,4 @@
-"""The values that flow through the watcher: frozen, slotted, without behaviour.
+"""The values that flow through the watcher: frozen and slotted.
 
 All times are Unix seconds as `float`, on this machine's clock unless the name ends in
 `_at` of an API value (`created_at`, `updated_at`), which are the API's own.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from watcher.core.errors import Reason
@@ -237,6 +238,32 @@ class JobRecord:
     failure: PollFailed | None = None
     flagged: frozenset[str] = frozenset()
     ordinals: Mapping[str, int] = field(default_factory=dict)
+
+
+LOOK_FIELDS = frozenset(
+    {
+        "last_poll_at",
+        "last_success_at",
+        "tasks_seen_at",
+        "quiet_answers",
+        "lagging",
+        "missing_answers",
+        "missing",
+        "failures",
+        "failure",
+    }
+)
+"""What a look changes in a record though the job stayed as it was."""
+
+_shown = attrgetter(*(f.name for f in fields(JobRecord) if f.name not in LOOK_FIELDS))
+
+
+def shows_the_same(one: JobRecord, other: JobRecord) -> bool:
+    """Whether two records differ in nothing but their looks.
+
+    A field is compared unless it is named in `LOOK_FIELDS`.
+    """
+    return one is other or bool(_shown(one) == _shown(other))
 
 
 class Level(StrEnum):

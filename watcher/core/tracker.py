@@ -207,7 +207,8 @@ def _told(before: JobRecord, seen: JobRecord, now: float, skew: float) -> Step:
         _tell_job(telling, before.job, seen.job)
     notices = tuple(_notices(before, seen))
     words = {str(n.fields["word"]) for n in notices if "word" in n.fields}
-    seen = replace(seen, flagged=before.flagged | words)
+    if words:
+        seen = replace(seen, flagged=before.flagged | words)
     return _finish(telling, before, seen, notices)
 
 
