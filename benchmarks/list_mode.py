@@ -77,7 +77,7 @@ class InProcess:
     clock_skew = 0.0
     locked = False
     account = None
-    width = None
+    key_limit = None
 
     def __init__(self, cloud):
         self.cloud = cloud

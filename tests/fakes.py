@@ -29,7 +29,7 @@ class FakeApi:
     clock_skew = 0.0
     locked = False
     account = None
-    width = None
+    key_limit = None
 
     def __init__(
         self, answer: Callable[[str, float], Snapshot] | None = None, latency=0.01

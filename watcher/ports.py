@@ -37,7 +37,7 @@ class JobApi(Protocol):
         """Whose key signs the requests; None: nobody's, or not known yet."""
 
     @property
-    def width(self) -> int | None:
+    def key_limit(self) -> int | None:
         """How many requests the key lets be on their way at once; None: any number."""
 
     async def fetch(self, job_id: str) -> Snapshot:

@@ -167,7 +167,7 @@ async def test_the_last_few_jobs_of_a_list_are_asked_every_interval(lines):
 class Shared(FakeApi):
     """A door whose key lets three go at once, in the name of an account."""
 
-    account, width = "AK", 3
+    account, key_limit = "AK", 3
 
 
 class TestSharedKey:
@@ -207,7 +207,7 @@ class TestSharedKey:
     async def test_an_account_that_is_not_known_yet_is_nobody_elses(self):
         apis = {"dead": Shared(latency=60.0), "prod": Shared(latency=0.1)}
         for api in apis.values():
-            api.account, api.width = None, 1
+            api.account, api.key_limit = None, 1
         rig = Rig(apis=apis)
         await rig.run([*keys(5, "dead"), *keys(5, "prod")], 50)
         assert len(apis["prod"].asked) >= 20

@@ -15,7 +15,7 @@ from watcher.client.classify import classify, not_about_a_job, request_id_of
 from watcher.client.clock import STEP
 from watcher.client.credentials.base import Credentials, Proof, Token
 from watcher.client.masking import Mask
-from watcher.client.shared import Line, OnRequest, RequestKind
+from watcher.client.shared import OnRequest, RequestKind, SharedClient
 from watcher.client.signing import Call, Key, Query, sign
 from watcher.client.transport import Answer, Route, exchange, in_time
 from watcher.core.errors import (
@@ -63,9 +63,9 @@ class Gateway:
     """Asks in the name of one target's credentials."""
 
     def __init__(
-        self, line: Line, credentials: Credentials, on_request: OnRequest
+        self, shared: SharedClient, credentials: Credentials, on_request: OnRequest
     ) -> None:
-        self._line = line
+        self._shared = shared
         self._credentials = credentials
         self._on_request = on_request
         self._cover = Cover.of(None)
@@ -79,18 +79,18 @@ class Gateway:
         return self._account
 
     @property
-    def width(self) -> int | None:
+    def key_limit(self) -> int | None:
         """How many requests the key lets be on their way at once; None: any number."""
         if self._account is None:
             return None if self._unsigned else 1
-        return self._line.breakers.of(self._account).width
+        return self._shared.breakers.of(self._account).key_limit
 
     @property
     def locked(self) -> bool:
         """Whether requests are held back because the key was refused."""
         if self._account is None:
             return False
-        return self._line.breakers.of(self._account).locked
+        return self._shared.breakers.of(self._account).locked
 
     async def ask(self, question: Question[_Meaning]) -> _Meaning:
         """Return the meaning of the answer, within the time of the route.
@@ -105,7 +105,7 @@ class Gateway:
 
     async def _ask(self, question: Question[_Meaning]) -> _Meaning:
         proof = await self._credentials.current()
-        offset = self._line.clock.offset(question.route.host)
+        offset = self._shared.clock.offset(question.route.host)
         try:
             return await self._attempt(question, proof)
         except Rejected as error:
@@ -125,7 +125,7 @@ class Gateway:
             error: How it was refused.
             offset: Of the time that the refused request was dated with.
         """
-        sent, clock = error.status_code is not None, self._line.clock
+        sent, clock = error.status_code is not None, self._shared.clock
         if proof is None or not sent or error.refusal is Refusal.LOCKED:
             return None
         expired = error.refusal is Refusal.EXPIRED
@@ -145,24 +145,24 @@ class Gateway:
             return await self._send(question, proof)
         changed = proof.fingerprint != self._fingerprint
         self._account, self._fingerprint = proof.account, proof.fingerprint
-        breaker = self._line.breakers.of(proof.account)
+        breaker = self._shared.breakers.of(proof.account)
         async with breaker.attempt(proof.fingerprint, changed=changed):
             return await self._send(question, proof)
 
     async def _send(
         self, question: Question[_Meaning], proof: Proof | None
     ) -> _Meaning:
-        clock, route = self._line.clock, question.route
+        clock, route = self._shared.clock, question.route
         call = self._call(question, proof)
         self._on_request(question.kind)
         sent = clock.machine_time()
-        answer = await exchange(self._line.session, route, call)
+        answer = await exchange(self._shared.session, route, call)
         received = clock.machine_time()
         clock.note(route.host, answer.headers.get("Date", ""), sent, received)
         return self._read(question, proof, answer, received)
 
     def _call(self, question: Question[_Meaning], proof: Proof | None) -> Call:
-        host, clock = question.route.host, self._line.clock
+        host, clock = question.route.host, self._shared.clock
         headers = {"Host": host}
         if question.project_id is not None:
             headers["X-Project-Id"] = question.project_id

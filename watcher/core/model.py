@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from watcher.core.errors import Reason
+from watcher.core.errors import ApiError, Reason
 
 LAGGING_LIMIT = 300.0
 """Seconds that a job which says FINISHED is watched on while a task says otherwise."""
@@ -153,6 +153,11 @@ class PollFailed:
     error_msg: str | None = None
     request_id: str | None = None
     retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: ApiError) -> PollFailed:
+        """Turn a failure that was raised into the value."""
+        return cls(reason=error.reason, error_msg=error.message, **error.details)
 
 
 @dataclass(frozen=True, slots=True)

@@ -431,14 +431,7 @@ async def _asked(lane: Lane, answer: Awaitable[_Answer]) -> _Answer | PollFailed
     try:
         return await answer
     except ApiError as exc:
-        return PollFailed(
-            reason=exc.reason,
-            status_code=exc.status_code,
-            error_code=exc.error_code,
-            error_msg=exc.message,
-            request_id=exc.request_id,
-            retry_after=exc.retry_after,
-        )
+        return PollFailed.of(exc)
     finally:
         lane.in_flight -= 1
 

@@ -93,7 +93,7 @@ class Lane:
 
         Among lanes that share a key, none takes the last place from the others.
         """
-        width, account = self.api.width, self.api.account
+        width, account = self.api.key_limit, self.api.account
         if width is None:
             return False
         sharing = [self] if account is None else _of_account(account, lanes)
