@@ -27,6 +27,7 @@ class ApiTarget:
     """Where the jobs are.
 
     Attributes:
+        name: What the operator calls it.
         endpoint: Address of ModelArts, https unless it is this machine itself.
         project_id: None to look it up by the region's name.
         region: Needed where the project is looked up.
@@ -43,6 +44,7 @@ class ApiTarget:
     timeout: float = 10.0
     body_limit: int = BODY_LIMIT
     ca_file: Path | None = None
+    name: str = ""
 
     def route(self, address: str) -> Route:
         """Return the way to one of its addresses.
@@ -71,7 +73,9 @@ class DevServerApi:
         on_request: OnRequest | None = None,
     ) -> None:
         self._clock = shared.clock
-        self._gateway = Gateway(shared, credentials, on_request or _count_nothing)
+        self._gateway = Gateway(
+            shared, credentials, on_request or _count_nothing, target.name
+        )
         self._route = target.route(target.endpoint)
         self._projects = ProjectLookup(self._gateway, target)
 
@@ -84,6 +88,11 @@ class DevServerApi:
     def clock_skew(self) -> float:
         """Seconds that this machine's clock is ahead of the server's."""
         return self._clock.skew(self._route.host)
+
+    @property
+    def clock_astray(self) -> float:
+        """Seconds by which the server's date is off that is not believed, else 0.0."""
+        return self._clock.astray(self._route.host)
 
     @property
     def locked(self) -> bool:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from traceback import format_tb
 from typing import Generic, TypeVar
+
+import structlog
 
 from watcher.client.classify import classify, not_about_a_job, request_id_of
 from watcher.client.clock import STEP
@@ -25,6 +28,8 @@ from watcher.core.errors import (
     Refusal,
     Rejected,
 )
+
+log = structlog.get_logger()
 
 _Meaning = TypeVar("_Meaning")
 
@@ -63,11 +68,17 @@ class Gateway:
     """Asks in the name of one target's credentials."""
 
     def __init__(
-        self, shared: SharedClient, credentials: Credentials, on_request: OnRequest
+        self,
+        shared: SharedClient,
+        credentials: Credentials,
+        on_request: OnRequest,
+        target: str,
     ) -> None:
         self._shared = shared
         self._credentials = credentials
         self._on_request = on_request
+        self._target = target
+        self._surprises: set[tuple[str, type[Exception]]] = set()
         self._cover = Cover.of(None)
         self._account: str | None = None
         self._fingerprint: Hashable = None
@@ -101,7 +112,30 @@ class Gateway:
         Raises:
             ApiError: No usable answer; the subclass says why.
         """
-        return await in_time(question.route, self._ask(question))
+        try:
+            return await in_time(question.route, self._ask(question))
+        except ApiError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - one request must not end the process
+            failure = self._unexpected(question.kind, exc)
+        raise failure
+
+    def _unexpected(self, kind: RequestKind, exc: Exception) -> ApiError:
+        """Return the failure that a fault of our own makes of one request.
+
+        Its traceback is told once for each kind; not its text, which may hold a header.
+        """
+        fault = type(exc)
+        if (kind, fault) not in self._surprises:
+            self._surprises.add((kind, fault))
+            log.error(
+                "api.unexpected",
+                target=self._target,
+                request=kind,
+                error=fault.__name__,
+                exception="".join(format_tb(exc.__traceback__)),
+            )
+        return Malformed(f"an answer that was not expected ({fault.__name__})")
 
     async def _ask(self, question: Question[_Meaning]) -> _Meaning:
         proof = await self._credentials.current()

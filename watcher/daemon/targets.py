@@ -69,6 +69,7 @@ class Targets:
         """
         try:
             api_target = ApiTarget(
+                name=name,
                 endpoint=target.url,
                 project_id=target.project_id,
                 region=target.region,

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import anyio
 import pytest
+import structlog
 from aiohttp import web
 from pydantic import SecretStr
 
@@ -622,3 +623,34 @@ async def test_a_cancelled_request_frees_its_place():
         server.answer = lambda _r: ok()
         with anyio.fail_after(2):
             await target.fetch(JOB)
+
+
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", http_date(0), "0"])
+async def test_a_lying_date_does_not_date_what_is_signed(date):
+    async with shared() as on, cloud(lambda _r: ok(Date=date)) as server:
+        target = api(on, server)
+        for _ in range(3):
+            await target.fetch(JOB)
+    assert all(signed_by(request, KEY, NOW) for request in server.seen)
+
+
+async def test_what_is_unexpected_in_a_request_is_a_failure_told_once(monkeypatch):
+    """Whatever it is, it is no reason to end the process."""
+
+    def decode(_body, _job_id, *_):
+        raise ZeroDivisionError(KEY.secret_key.get_secret_value())
+
+    monkeypatch.setattr("watcher.client.api.decode_job", decode)
+    async with shared() as on, cloud() as server:
+        target = api(on, server, name="prod")
+        with structlog.testing.capture_logs() as lines:
+            errors = [await failure(target.fetch(JOB)) for _ in range(3)]
+            await failure(target.list_jobs({}, 1, 0))
+        monkeypatch.undo()
+        assert (await target.fetch(JOB)).job.id == JOB
+    assert {type(error) for error in errors} == {Malformed}
+    (line,) = lines
+    assert (line["event"], line["target"]) == ("api.unexpected", "prod")
+    assert (line["request"], line["error"]) == ("detail", "ZeroDivisionError")
+    assert "in decode" in line["exception"]
+    assert KEY.secret_key.get_secret_value() not in str(lines) + str(errors)
