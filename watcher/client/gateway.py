@@ -17,7 +17,7 @@ import structlog
 from watcher.client.classify import classify, not_about_a_job, request_id_of
 from watcher.client.clock import STEP
 from watcher.client.credentials.base import Credentials, Proof, Token
-from watcher.client.masking import Mask
+from watcher.client.masking import Mask, of_request
 from watcher.client.shared import OnRequest, RequestKind, SharedClient
 from watcher.client.signing import Call, Key, Query, sign
 from watcher.client.transport import Answer, Route, exchange, in_time
@@ -193,7 +193,13 @@ class Gateway:
         answer = await exchange(self._shared.session, route, call)
         received = clock.machine_time()
         clock.note(route.host, answer.headers.get("Date", ""), sent, received)
-        return self._read(question, proof, answer, received)
+        mask = self._mask(proof) | of_request(call.headers)
+        return _read(question, mask, answer, received)
+
+    def _mask(self, proof: Proof | None) -> Mask:
+        if proof is not self._cover.proof:
+            self._cover = Cover.of(proof)
+        return self._cover.mask
 
     def _call(self, question: Question[_Meaning], proof: Proof | None) -> Call:
         host, clock = question.route.host, self._shared.clock
@@ -210,26 +216,20 @@ class Gateway:
                 pass
         return replace(call, headers=headers)
 
-    def _read(
-        self,
-        question: Question[_Meaning],
-        proof: Proof | None,
-        answer: Answer,
-        now: float,
-    ) -> _Meaning:
-        if proof is not self._cover.proof:
-            self._cover = Cover.of(proof)
-        mask = self._cover.mask
-        body = mask.apply(answer.body)
-        if answer.status != HTTPStatus.OK:
-            headers = mask.headers(answer.headers)
-            raise _failure(question.kind, classify(answer.status, headers, body, now))
-        try:
-            return question.decode(body)
-        except Malformed as error:
-            error.status_code = answer.status
-            error.request_id = request_id_of(mask.headers(answer.headers))
-            raise
+
+def _read(
+    question: Question[_Meaning], mask: Mask, answer: Answer, now: float
+) -> _Meaning:
+    body = mask.apply(answer.body)
+    if answer.status != HTTPStatus.OK:
+        headers = mask.headers(answer.headers)
+        raise _failure(question.kind, classify(answer.status, headers, body, now))
+    try:
+        return question.decode(body)
+    except Malformed as error:
+        error.status_code = answer.status
+        error.request_id = request_id_of(mask.headers(answer.headers))
+        raise
 
 
 def _failure(kind: RequestKind, error: ApiError) -> ApiError:

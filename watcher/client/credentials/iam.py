@@ -13,15 +13,21 @@ from http import HTTPStatus
 
 from pydantic import SecretStr
 
-from watcher.client.classify import classify, not_about_a_job, one_line
+from watcher.client.classify import classify, one_line
 from watcher.client.credentials.base import Proof, Token
 from watcher.client.credentials.parsing import parse_expiry
 from watcher.client.credentials.renewal import Renewal
-from watcher.client.masking import Mask
 from watcher.client.shared import OnRequest, SharedClient
 from watcher.client.signing import Call
 from watcher.client.transport import Answer, exchange, in_time, route_to
-from watcher.core.errors import ApiError, JobNotFound, Malformed, Refusal, Rejected
+from watcher.core.errors import (
+    ApiError,
+    Details,
+    JobNotFound,
+    Malformed,
+    Refusal,
+    Rejected,
+)
 
 _PATH = "/v3/auth/tokens"
 _LARGEST = 1024 * 1024
@@ -166,19 +172,18 @@ class TokenCredentials:
             ) from None
 
     def _failure(self, login: Login, answer: Answer) -> ApiError:
-        mask = Mask((login.password,))
-        error = classify(
-            answer.status,
-            mask.headers(answer.headers),
-            mask.apply(answer.body),
-            self._shared.clock.machine_time(),
-        )
-        if isinstance(error, JobNotFound):
-            return not_about_a_job(error)
-        if not isinstance(error, Rejected) or answer.status != HTTPStatus.UNAUTHORIZED:
-            return error
-        return Rejected(
-            one_line(f"IAM refused user {login.user} of {login.domain}: {error}"),
-            refusal=Refusal.CREDENTIALS,
-            **error.details,
-        )
+        """Return what its status stands for; never a word of it, it may echo anything."""
+        now = self._shared.clock.machine_time()
+        error = classify(answer.status, answer.headers, answer.body, now)
+        details = Details(status_code=answer.status, retry_after=error.retry_after)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            return Rejected(
+                one_line(f"IAM refused user {login.user} of {login.domain}: HTTP 401"),
+                refusal=Refusal.CREDENTIALS,
+                **details,
+            )
+        said = f"IAM gave no token: HTTP {answer.status}"
+        if isinstance(error, Rejected):
+            return Rejected(said, refusal=error.refusal, **details)
+        kind = Rejected if isinstance(error, JobNotFound) else type(error)
+        return kind(said, **details)
