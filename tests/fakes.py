@@ -74,19 +74,21 @@ class FakeStore:
     def __init__(self, known=None):
         self.known = known or {}
         self.commits = []
-        self.released = []
+        self.fences = []
+        self.forgotten = []
         self.broken = False
         self.journal: list[JournalEvent] = []
 
-    async def claim(self, keys):
+    async def load(self, keys):
         return {key: self.known[key] for key in keys if key in self.known}
 
-    async def release(self, keys):
+    async def forget(self, keys):
         if self.broken:
             raise StoreError("disk full")
-        self.released.extend(keys)
+        self.forgotten.extend(keys)
 
-    async def commit(self, steps):
+    async def commit(self, steps, fence):
+        self.fences.append(fence)
         await anyio.sleep(0.001)
         if self.broken:
             raise StoreError("disk full")

@@ -20,6 +20,7 @@ from watcher.core.outages import Outages
 from watcher.core.schedule import Cadence, Pace
 from watcher.polling.poller import MOST_PENDING, SAVE_EVERY, Poller
 from watcher.polling.target import Lane
+from watcher.ports import ALWAYS_HELD
 
 pytestmark = [pytest.mark.looptime]
 
@@ -45,7 +46,6 @@ class Rig:
         self.api = next(iter(self.apis.values()))
         self.store = doors.pop("store", None) or FakeStore()
         self.telemetry = FakeTelemetry()
-        self.announced = []
         self.lanes = {
             name: Lane(
                 name,
@@ -70,7 +70,6 @@ class Rig:
             self.telemetry,
             wall=lambda: START + anyio.current_time(),
             chance=lambda: chance,
-            announce=lambda: self.announced.append(len(self.store.journal)),
         )
 
     async def run(self, jobs, seconds, *during):
@@ -170,15 +169,15 @@ async def test_targets_do_not_hold_back_one_another():
 
 
 class TestOrder:
-    async def test_committed_before_published_before_announced(self):
+    async def test_committed_before_published(self):
         rig = Rig()
         seen = []
         commit, published = rig.store.commit, rig.telemetry.published
 
-        async def noting_commit(steps):
+        async def noting_commit(steps, fence):
             seen.append("commit")
             assert rig.poller.records[keys(1)[0]].job is None
-            return await commit(steps)
+            return await commit(steps, fence)
 
         def noting_published(steps):
             seen.append("publish")
@@ -189,23 +188,11 @@ class TestOrder:
         rig.telemetry.published = noting_published
         await rig.poller.run(until=lambda: anyio.sleep(1))
         assert seen == ["commit", "publish"]
-        assert rig.announced == [1]
 
-    async def test_a_commit_that_failed_and_yet_happened_is_announced(self):
+    async def test_a_commit_bears_its_fence(self):
         rig = Rig()
-        commit = rig.store.commit
-
-        async def failing_late(steps):
-            await commit(steps)
-            rig.store.commit = known
-            raise StoreError("the last fsync failed")
-
-        async def known(_):
-            return []
-
-        rig.store.commit = failing_late
         await rig.run(keys(1), 1)
-        assert rig.announced == [1]
+        assert set(map(id, rig.store.fences)) == {id(ALWAYS_HELD)}
 
     async def test_one_commit_a_tick(self):
         rig = Rig(interval=0.01)
@@ -228,7 +215,7 @@ class TestOrder:
 
 
 class TestStoreFailing:
-    async def test_nothing_is_announced_or_lost_or_told_twice(self, lines):
+    async def test_nothing_is_published_or_lost_or_told_twice(self, lines):
         words = iter(["PROCESSING", "FAILED", "PROCESSING"])
         last = ["PROCESSING"]
 
@@ -241,7 +228,6 @@ class TestStoreFailing:
         key = keys(1)[0]
 
         async def mend():
-            assert rig.announced == []
             assert rig.poller.records[key].job is None
             rig.store.broken = False
 
@@ -399,7 +385,7 @@ class TestWatched:
         await rig.run(keys(2), 60, (2, drop))
         assert rig.api.times("job-0") == [0.0]
         assert set(rig.telemetry.records) == {JobKey("prod", "job-1")}
-        assert rig.store.released == keys(1)
+        assert rig.store.forgotten == keys(1)
         assert set(rig.poller.records) == rig.poller.watched == {keys(2)[1]}
 
     async def test_what_the_store_could_not_forget_it_forgets_with_the_next(self):
@@ -416,18 +402,18 @@ class TestWatched:
             await rig.poller.unwatch([])
 
         await rig.run(keys(3), 30, (2, fail), (20, mend))
-        assert rig.store.released == [keys(2)[1]], "the other is watched again"
+        assert rig.store.forgotten == [keys(2)[1]], "the other is watched again"
         assert rig.poller.watched == {keys(3)[0], keys(3)[2]}
 
-    async def test_a_target_removed_while_its_jobs_are_claimed(self):
+    async def test_a_target_removed_while_its_jobs_are_loaded(self):
         rig = Rig()
-        claim = rig.store.claim
+        load = rig.store.load
 
         async def slow(wanted):
             del rig.lanes["prod"]
-            return await claim(wanted)
+            return await load(wanted)
 
-        rig.store.claim = slow
+        rig.store.load = slow
         await rig.poller.watch(keys(2))
         assert not rig.poller.watched
 
@@ -462,7 +448,7 @@ class TestWatched:
         assert set(rig.poller.records) == set(rig.telemetry.records) == {keys(2)[1]}
         assert rig.poller.watched == set(keys(2))
         assert rig.poller.phases == [Phase.SUCCEEDED] * 2
-        assert rig.store.released == []
+        assert rig.store.forgotten == []
         await rig.run(keys(2), 40)
         assert len(rig.api.asked) == 2
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import anyio
 import structlog
@@ -27,7 +29,6 @@ from watcher.daemon.watch_list import Watching
 from watcher.logs import LineWriter, configure_logging
 from watcher.pages.api import (
     AddJob,
-    Bell,
     EventsPage,
     JobPage,
     JobsPage,
@@ -39,7 +40,7 @@ from watcher.pages.health import LivenessPage, ReadinessPage
 from watcher.pages.landing import LandingPage
 from watcher.pages.metrics import MetricsPage
 from watcher.polling.poller import Poller
-from watcher.ports import Action, Page, Sink, Store
+from watcher.ports import Action, Page, Retention, Sink, Store
 from watcher.settings.loading import Origin
 from watcher.settings.schema import Settings
 from watcher.settings.showing import as_yaml
@@ -131,7 +132,7 @@ async def run(
         )
         metrics = MetricsPage()
         couriers = [
-            Courier(sink, store, jitter=random.random, fault_point=fault_point)
+            Courier(sink, store, store, jitter=random.random, fault_point=fault_point)
             for sink in sinks
         ]
         session = await stack.enter_async_context(
@@ -140,14 +141,13 @@ async def run(
         notifier = stack.enter_context(open_notifier())
         targets = Targets(session, wall)
         reload = Reload(origin, settings, targets, metrics, wall, notifier)
-        bell = Bell()
         poller = Poller(
             reload.lanes,
             store,
             metrics,
             wall=wall,
             chance=random.random,
-            announce=partial(_wake, couriers, bell),
+            fence=await store.hold(),
             turned=notifier.turned,
         )
         metrics.own.show_sinks(couriers)
@@ -167,7 +167,7 @@ async def run(
             *_pages(poller, watching, metrics),
             JobsPage(*board),
             JobPage(*board),
-            EventsPage(store.events, bell.stroke),
+            EventsPage(store),
         ]
         actions: list[Action] = [
             AddJob(watching.add, check_job_id),
@@ -228,12 +228,6 @@ async def _heed_signals(watching: Watching, reload: Reload) -> None:
                 watching.stop.set()
 
 
-def _wake(couriers: Sequence[Courier], bell: Bell) -> None:
-    bell.ring()
-    for courier in couriers:
-        courier.wake()
-
-
 async def _open_sinks(
     stack: AsyncExitStack, settings: Settings, writer: LineWriter
 ) -> list[Sink]:
@@ -252,20 +246,17 @@ async def _open_sinks(
     return sinks
 
 
-@asynccontextmanager
-async def _open_store(
+def _open_store(
     settings: Settings, sinks: Sequence[Sink], fault_point: Callable[[str], None]
-) -> AsyncIterator[Store]:
-    folder = Path(os.environ.get("STATE_DIRECTORY", "."))
-    names = [sink.name for sink in sinks]
-    async with open_store(
+) -> AbstractAsyncContextManager[Store]:
+    journal = settings.journal
+    return open_store(
         settings.store.url,
-        folder=folder,
         now=wall,
-        sinks=names,
+        sinks=[sink.name for sink in sinks],
+        retention=Retention(journal.max_age, journal.max_events),
         fault_point=fault_point,
-    ) as store:
-        yield store
+    )
 
 
 def _pages(poller: Poller, watching: Watching, metrics: MetricsPage) -> list[Page]:

@@ -11,7 +11,7 @@ from watcher.core.errors import StoreError
 from watcher.core.model import JobKey, Phase
 from watcher.polling.poller import Poller
 from watcher.polling.target import Lane
-from watcher.ports import JobSource, Store
+from watcher.ports import JobSource, WatchList
 from watcher.settings.schema import Finished
 
 LOOK_EVERY = 2.0
@@ -34,7 +34,7 @@ class Watching:
         self,
         poller: Poller,
         lanes: Mapping[str, Lane],
-        store: Store,
+        store: WatchList,
         finished: Finished,
         *,
         served: Callable[[JobKey], bool],
@@ -157,9 +157,13 @@ class Watching:
             log.warning("jobs.not_kept", error=str(exc))
 
     async def _save(self, added: frozenset[JobKey]) -> None:
-        if added != self._added:
-            await self._store.save_watched(added)
-            self._added = added
+        new, over = added - self._added, self._added - added
+        if new:
+            await self._store.add(new)
+            self._added |= new
+        if over:
+            await self._store.remove(over)
+            self._added -= over
 
     async def _watch(self, wanted: frozenset[JobKey]) -> None:
         watched = self._poller.watched

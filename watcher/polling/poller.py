@@ -1,7 +1,7 @@
 """The loop: the only place that sleeps, reads a clock, draws jitter or holds the board.
 
 One turn: release what is due, take in what was answered, commit, publish. What was
-not committed is not announced.
+not committed is not published.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from watcher.core.schedule import next_delay, retry_after
 from watcher.core.tracker import advance
 from watcher.core.transitions import PROCESSING
 from watcher.polling.target import Lane, in_turn, next_turn
-from watcher.ports import JobApi, Store, Telemetry
+from watcher.ports import ALWAYS_HELD, Fence, JobApi, Records, Telemetry
 
 TICK = 0.1
 """Seconds; polls that fall due within one are released together."""
@@ -72,10 +72,6 @@ class _Outcome:
         return isinstance(self.event, PollFailed) and self.api is not self.lane.api
 
 
-def _nothing() -> None:
-    return None
-
-
 def _note_nothing(_: float) -> None:
     return None
 
@@ -90,12 +86,12 @@ class Poller:
     def __init__(
         self,
         lanes: Mapping[str, Lane],
-        store: Store,
+        store: Records,
         telemetry: Telemetry,
         *,
         wall: Callable[[], float],
         chance: Callable[[], float],
-        announce: Callable[[], None] = _nothing,
+        fence: Fence = ALWAYS_HELD,
         turned: Callable[[float], None] = _note_nothing,
     ) -> None:
         """Make a poller that watches nothing yet.
@@ -106,7 +102,7 @@ class Poller:
             telemetry: Told of polls and of published steps.
             wall: Wall clock, Unix seconds.
             chance: Draws a number in [0, 1).
-            announce: Called after each commit that wrote transitions.
+            fence: Under what is committed.
             turned: Called with the monotonic time at each turn of the loop.
         """
         self._lanes = lanes
@@ -114,7 +110,7 @@ class Poller:
         self._telemetry = telemetry
         self._wall = wall
         self._chance = chance
-        self._announce = announce
+        self._fence = fence
         self._turned = turned
         self._records: dict[JobKey, JobRecord] = {}
         self._retired: dict[JobKey, Phase] = {}
@@ -163,7 +159,7 @@ class Poller:
     async def watch(self, keys: Collection[JobKey]) -> None:
         """Begin to watch jobs, each first asked within one interval from now."""
         watched = self.watched
-        known = await self._store.claim([key for key in keys if key not in watched])
+        known = await self._store.load([key for key in keys if key not in watched])
         # While that took its time, a reload may have removed a target.
         fresh = [k for k in keys if k not in watched and k.target in self._lanes]
         self._unreleased.difference_update(fresh)
@@ -197,7 +193,7 @@ class Poller:
         self._telemetry.forgotten(keys)
         self._unreleased.update(keys)
         if self._unreleased:
-            await self._store.release(frozenset(self._unreleased))
+            await self._store.forget(frozenset(self._unreleased))
             self._unreleased.clear()
 
     def retire(self, before: float, served: Callable[[JobKey], bool]) -> None:
@@ -403,7 +399,7 @@ class Poller:
         if not steps:
             return
         try:
-            await self._store.commit(steps)
+            await self._store.commit(steps, self._fence)
         except StoreError as exc:
             self._store_failures += 1
             if self._store_failures == 1:
@@ -413,12 +409,9 @@ class Poller:
             log.info("store.recovered", failures=self._store_failures)
         self._store_failures = 0
         self._saved_at = self._settled_at
-        news = list(self._pending.values())
-        self._publish(news)
+        self._publish(list(self._pending.values()))
         self._pending.clear()
         self._unsaved.clear()
-        if news:  # though the store may know it already: a commit that failed came true
-            self._announce()
 
     def _publish(self, steps: Sequence[Step]) -> None:
         for step in steps:
