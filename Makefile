@@ -23,7 +23,7 @@ test: .venv/dev  ## run all tests, with coverage; ARGS=… runs some, without it
 	$(if $(ARGS),,$(BIN)/coverage report --fail-under=100 --include='watcher/core/*')
 
 quick: .venv/dev  ## run the tests that start no process, in under a minute
-	$(BIN)/python -m pytest -q -n 2 $(or $(ARGS),tests/core tests/doors tests/polling tests/simulator)
+	$(BIN)/python -m pytest -q -n 2 $(or $(ARGS),tests/core tests/daemon tests/doors tests/polling tests/simulator)
 
 check: .venv/dev  ## lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -23,13 +23,13 @@ import structlog
 
 from tests.whole.daemon import running
 from watcher.client.classify import classify
-from watcher.core.listing import Listing, Mode
+from watcher.core.listing import Mode
 from watcher.core.model import JobKey
-from watcher.core.outages import Outages
-from watcher.core.schedule import Cadence, Pace
 from watcher.core.wire import decode_job, decode_page
+from watcher.polling.board import Board
+from watcher.polling.committer import Committer
 from watcher.polling.poller import Poller
-from watcher.polling.target import Lane
+from watcher.polling.target import Manner, Target
 from watcher.simulator import Clock, SimulatorOptions, simulate
 from watcher.simulator.answers import RawRequest
 from watcher.simulator.simulation import Simulator
@@ -77,7 +77,7 @@ class InProcess:
     clock_skew = 0.0
     locked = False
     account = None
-    width = None
+    key_limit = None
 
     def __init__(self, cloud):
         self.cloud = cloud
@@ -101,7 +101,7 @@ class InProcess:
 
 
 class Silence:
-    """A telemetry that notes when each job was seen finished."""
+    """An observer that notes when each job was seen finished."""
 
     def __init__(self):
         self.finished = {}
@@ -109,13 +109,14 @@ class Silence:
     def polled(self, *_, **__):
         return None
 
-    def published(self, steps):
-        for step in steps:
-            if step.record.finished_at is not None:
-                self.finished[step.record.key.job_id] = step.record.finished_at
-
-    def forgotten(self, _):
+    def committed(self, _):
         return None
+
+    def told(self, transitions):
+        for each in transitions:
+            if each.event == "job.finished":
+                seen = _seconds(each.fields["observed_at"])
+                self.finished[each.key.job_id] = seen
 
 
 @dataclass(frozen=True)
@@ -128,17 +129,15 @@ class Figures:
     lost: int
 
 
-def lane(cloud, way, interval):
-    return Lane(
-        name="prod",
-        api=InProcess(cloud),
-        pace=Pace(5000.0),
-        cadence=Cadence(interval, 300.0),
+def prod(cloud, way, interval):
+    manner = Manner(
+        interval=interval,
         task_interval=way.task_interval,
-        listing=Listing(way.mode, interval=interval, task_interval=way.task_interval),
+        requests_per_second=5000.0,
         max_in_flight=5000,
-        outages=Outages("prod"),
+        mode=way.mode,
     )
+    return Target("prod", InProcess(cloud), manner)
 
 
 async def measure(way, jobs, interval):
@@ -148,16 +147,16 @@ async def measure(way, jobs, interval):
     )
     for job_id in cloud.job_ids:
         cloud.jobs.patch(job_id, "*", "PROCESSING")
-    telemetry = Silence()
+    observer, board = Silence(), Board()
     chance = random.Random(0)
-    poller = Poller(
-        {"prod": lane(cloud, way, interval)},
-        MemoryStore(now=clock.wall),
-        telemetry,
-        wall=clock.wall,
-        chance=chance.random,
-    )
-    await poller.watch([JobKey("prod", job_id) for job_id in cloud.job_ids])
+    store = MemoryStore(now=clock.wall)
+    targets = {"prod": prod(cloud, way, interval)}
+    committer = Committer(board, store, store, observer, wall=clock.wall)
+    poller = Poller(targets, board, committer, observer, chance=chance.random)
+    keys = [JobKey("prod", job_id) for job_id in cloud.job_ids]
+    await committer.begin(dict.fromkeys(keys, cloud.options.project_id))
+    for key in keys:
+        targets["prod"].watch(board.records[key], anyio.current_time())
     calls = 0
     ending = chance.sample(cloud.job_ids, int(way.seconds))
 
@@ -173,15 +172,19 @@ async def measure(way, jobs, interval):
         calls = cloud.requests.total - before
         await anyio.sleep(3 * interval)
 
-    await poller.run(until=script)
-    return figures(way.title, calls * MINUTE / way.seconds, ending, cloud, telemetry)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(committer.run)
+        tasks.start_soon(poller.run)
+        await script()
+        tasks.cancel_scope.cancel()
+    return figures(way.title, calls * MINUTE / way.seconds, ending, cloud, observer)
 
 
-def figures(title, calls, ending, cloud, telemetry):
+def figures(title, calls, ending, cloud, observer):
     late = [
-        telemetry.finished[job_id] - cloud.jobs.truth(job_id).finished_at
+        observer.finished[job_id] - cloud.jobs.truth(job_id).finished_at
         for job_id in ending
-        if job_id in telemetry.finished
+        if job_id in observer.finished
     ]
     return Figures(title, calls, late, len(ending) - len(late))
 
@@ -251,11 +254,11 @@ async def _daemon(way, cloud, interval, seconds):
             calls = cloud.requests.total - before
             passed = anyio.current_time() - began
             await anyio.sleep(5 * interval)
-            telemetry = Silence()
+            observer = Silence()
             for line in daemon.events("job.finished"):
                 seen = _seconds(line["observed_at"])
-                telemetry.finished[line["job_id"]] = seen
-    return figures(way.title, calls * MINUTE / passed, ending, cloud, telemetry)
+                observer.finished[line["job_id"]] = seen
+    return figures(way.title, calls * MINUTE / passed, ending, cloud, observer)
 
 
 def _seconds(text):

@@ -1,6 +1,5 @@
 """The one home of fakes: doors that do as they are told and note what was asked."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ import anyio
 
 from watcher.core.errors import ApiError, ServerError, StoreError
 from watcher.core.model import Job, JobKey, JournalEvent, Snapshot, Task
+from watcher.ports import ALWAYS_HELD
 from watcher.simulator import Clock, SimulatorOptions
 from watcher.simulator.answers import RawRequest
 from watcher.simulator.simulation import Simulator
@@ -29,7 +29,7 @@ class FakeApi:
     clock_skew = 0.0
     locked = False
     account = None
-    width = None
+    key_limit = None
 
     def __init__(
         self, answer: Callable[[str, float], Snapshot] | None = None, latency=0.01
@@ -69,25 +69,40 @@ class FakeApi:
 
 
 class FakeStore:
-    """Keeps commits in a list; fails while `broken`."""
+    """Keeps commits in a list; fails while `broken`, takes `seconds` for each."""
 
-    def __init__(self, known=None):
+    def __init__(self, known=None, seconds=0.001):
         self.known = known or {}
+        self.seconds = seconds
         self.commits = []
-        self.released = []
+        self.forgotten = []
+        self.kept = set()
         self.broken = False
         self.journal: list[JournalEvent] = []
 
-    async def claim(self, keys):
+    async def hold(self):
+        return ALWAYS_HELD
+
+    async def watched(self):
+        return frozenset(self.kept)
+
+    async def add(self, keys):
+        self.kept.update(keys)
+
+    async def remove(self, keys):
+        self.kept.difference_update(keys)
+
+    async def load(self, keys):
         return {key: self.known[key] for key in keys if key in self.known}
 
-    async def release(self, keys):
+    async def forget(self, keys):
         if self.broken:
             raise StoreError("disk full")
-        self.released.extend(keys)
+        self.forgotten.extend(keys)
 
-    async def commit(self, steps):
-        await anyio.sleep(0.001)
+    async def commit(self, steps, fence):
+        assert fence is ALWAYS_HELD
+        await anyio.sleep(self.seconds)
         if self.broken:
             raise StoreError("disk full")
         self.commits.append((anyio.current_time(), list(steps)))
@@ -97,25 +112,22 @@ class FakeStore:
         return events
 
 
-class FakeTelemetry:
+class FakeObserver:
     """Notes what it is told."""
 
     def __init__(self):
         self.polls = []
-        self.records = {}
-        self.history = defaultdict(list)
+        self.commits = []
+        self.transitions = []
 
     def polled(self, target, seconds, lag, failure):
         self.polls.append((target, seconds, lag, failure))
 
-    def published(self, steps):
-        for step in steps:
-            self.records[step.record.key] = step.record
-            self.history[step.record.key].append(step)
+    def committed(self, seconds):
+        self.commits.append(seconds)
 
-    def forgotten(self, keys):
-        for key in keys:
-            self.records.pop(key, None)
+    def told(self, transitions):
+        self.transitions.extend(transitions)
 
 
 def keys(count, target="prod"):

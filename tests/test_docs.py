@@ -7,6 +7,7 @@ import pytest
 
 from tests.whole.test_main_job import FIELDS
 from watcher.pages.metrics import MetricsPage
+from watcher.polling.board import Board
 from watcher.ports import Request
 from watcher.settings.showing import paths
 
@@ -28,7 +29,7 @@ def test_settings():
 
 
 async def test_metrics():
-    page = MetricsPage()
+    page = MetricsPage(Board())
     page.own.show_sinks([])
     response = await page.respond(Request("/metrics"))
     text = b"".join([chunk async for chunk in response.body]).decode()
@@ -48,7 +49,7 @@ def test_log_events():
     sources = "".join(path.read_text() for path in Path("watcher").rglob("*.py"))
     said = set(
         re.findall(
-            r'"((?:watcher|job|jobs|task|poll|store|sink|credentials|clock|journal|config|server)\.[a-z_]+)"',
+            r'"((?:api|watcher|job|jobs|task|poll|store|sink|credentials|clock|journal|config|server)\.[a-z_]+)"',
             sources,
         )
     )

@@ -16,6 +16,36 @@ def encode_json(value: object) -> bytes:
     number is null.
     """
     try:
-        return _ENCODER.encode(value)
+        return steady(_ENCODER.encode(value))
     except UnicodeEncodeError:
-        return json.dumps(value).encode()
+        return steady(json.dumps(value).encode())
+
+
+def steady(text: bytes) -> bytes:
+    """Escape in a JSON text what could steer a terminal; it says the same as before.
+
+    JSON itself asks it of the controls below the space alone.
+    """
+    if text.isascii() and b"\x7f" not in text:
+        return text
+    chars = text.decode()
+    if chars.isprintable():
+        return text
+    return "".join(map(_escaped, chars)).encode()
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable():
+        return char
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
+def printable(text: str) -> str:
+    """Write out, as Python would, each character that is not to be seen."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text
+    )

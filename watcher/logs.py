@@ -23,6 +23,7 @@ import structlog
 from structlog.typing import Processor
 
 from watcher.core.transitions import rfc3339
+from watcher.encoding import printable, steady
 
 Format = Literal["json", "console", "auto"]
 
@@ -186,10 +187,11 @@ def _stamp(now: Callable[[], float]) -> Processor:
 
 def _json(_logger: object, _level: str, line: MutableMapping[str, Any]) -> bytes:
     try:
-        return _ENCODER.encode(line)
+        return steady(_ENCODER.encode(line))
     except (TypeError, ValueError, OverflowError):  # text or keys that JSON cannot hold
         text = json.dumps(line, default=str, skipkeys=True)
-        return json.dumps(json.loads(text, parse_constant=lambda _: None)).encode()
+        line = json.loads(text, parse_constant=lambda _: None)
+        return steady(json.dumps(line).encode())
 
 
 def _console(*, colours: bool) -> tuple[Processor, Processor]:
@@ -217,7 +219,7 @@ def _escape(
 ) -> MutableMapping[str, Any]:
     """Make text from outside harmless to a terminal; a traceback keeps its lines."""
     return {
-        name: "\n".join(map(_printable, str(value).split("\n")))
+        name: "\n".join(map(printable, str(value).split("\n")))
         if name == "exception"
         else _plain(value)
         for name, value in line.items()
@@ -227,13 +229,4 @@ def _escape(
 def _plain(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _printable(value if isinstance(value, str) else repr(value))
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    return printable(value if isinstance(value, str) else repr(value))

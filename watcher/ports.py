@@ -14,6 +14,7 @@ from watcher.core.model import (
     ListPage,
     Snapshot,
     Step,
+    Transition,
 )
 
 
@@ -37,7 +38,7 @@ class JobApi(Protocol):
         """Whose key signs the requests; None: nobody's, or not known yet."""
 
     @property
-    def width(self) -> int | None:
+    def key_limit(self) -> int | None:
         """How many requests the key lets be on their way at once; None: any number."""
 
     async def fetch(self, job_id: str) -> Snapshot:
@@ -78,6 +79,19 @@ class JobSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of the journal is kept.
+
+    Attributes:
+        seconds: Age of the oldest event; what a sink has not taken by then is given up.
+        events: Length; undelivered events are kept beyond it.
+    """
+
+    seconds: float = 30 * 86_400.0
+    events: int = 200_000
+
+
+@dataclass(frozen=True, slots=True)
 class Pruned:
     """What retention dropped.
 
@@ -90,13 +104,43 @@ class Pruned:
     dead_letters: Mapping[str, int] = field(default_factory=dict)
 
 
-class Store(Protocol):
-    """Records, journal and delivery state; several replicas may share one."""
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The leases under which something is committed.
 
-    async def claim(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
-        """Take charge of these jobs and return the records known of them."""
+    Attributes:
+        owner: Which replica holds them.
+        epochs: By unit of lease, how often it had changed hands when it was taken.
+    """
 
-    async def release(self, keys: Collection[JobKey]) -> None:
+    owner: str
+    epochs: Mapping[str, int] = field(default_factory=dict)
+
+
+ALWAYS_HELD = Fence(owner="")
+"""The fence of a store that only one daemon can open."""
+
+
+class Records(Protocol):
+    """What is known of the watched jobs."""
+
+    async def load(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
+        """Return the records known of these jobs."""
+
+    async def commit(
+        self, steps: Sequence[Step], fence: Fence
+    ) -> Sequence[JournalEvent]:
+        """Write records and transitions in one transaction, durably.
+
+        Returns:
+            The transitions with their place in the journal, in order; one whose event
+            id is in the journal already is left out.
+
+        Raises:
+            StoreError: Nothing of it was written.
+        """
+
+    async def forget(self, keys: Collection[JobKey]) -> None:
         """Forget jobs that are no longer watched; the journal stays.
 
         What keeps their event ids apart from later ones stays as long as it does.
@@ -105,15 +149,40 @@ class Store(Protocol):
             StoreError: They are still known.
         """
 
-    async def commit(self, steps: Sequence[Step]) -> Sequence[JournalEvent]:
-        """Write records and transitions in one transaction, durably.
 
-        Returns:
-            The transitions with their place in the journal, in order.
+class JournalReader(Protocol):
+    """The committed events, for who only reads them."""
+
+    async def read(
+        self, after: int, limit: int, job_id: str | None = None
+    ) -> Sequence[JournalEvent]:
+        """Return events with `seq > after`, oldest first; fewer than `limit` are all.
 
         Raises:
-            StoreError: Nothing of it was written.
+            StoreError: They cannot be read.
         """
+
+    async def grown(self, after: int) -> int:
+        """Wait until the highest number given is another than `after`; return it.
+
+        It is 0 before the first event. One below `after` tells that this is another
+        journal than the one that was read. A store that cannot be read is waited for.
+        """
+
+
+class Journal(JournalReader, Protocol):
+    """The committed events."""
+
+    async def prune(self, now: float) -> Pruned:
+        """Drop what is past retention, given in Unix seconds what time it is.
+
+        Raises:
+            StoreError: Nothing was dropped.
+        """
+
+
+class Outbox(Protocol):
+    """Which events each sink is owed."""
 
     async def undelivered(
         self, sink: str, limit: int, held: Collection[JobKey] = ()
@@ -121,27 +190,60 @@ class Store(Protocol):
         """Return the oldest events that a sink has not taken yet.
 
         Events of the jobs in `held` are left out.
+
+        Raises:
+            StoreError: They cannot be read.
         """
 
     async def delivered(self, sink: str, seqs: Collection[int]) -> None:
-        """Remember that a sink took these events."""
+        """Remember that a sink took these events.
 
-    async def events(
-        self, after: int, limit: int, job_id: str | None = None
-    ) -> Sequence[JournalEvent]:
-        """Read the journal: events with `seq > after`, oldest first."""
+        Raises:
+            StoreError: They are still owed.
+        """
 
-    async def prune(self, now: float) -> Pruned:
-        """Drop what is past retention, given in Unix seconds what time it is."""
+    async def backlog(self, sink: str) -> int:
+        """Count the events that a sink has not taken yet.
 
-    async def save_watched(self, keys: Collection[JobKey]) -> None:
-        """Remember exactly these jobs as the ones added while running."""
+        Raises:
+            StoreError: They cannot be counted.
+        """
+
+
+class WatchList(Protocol):
+    """The jobs added while running, which no configuration names."""
 
     async def watched(self) -> frozenset[JobKey]:
-        """Return the jobs added while running, in earlier lives too."""
+        """Return them, those of earlier lives too.
 
-    def backlog(self, sink: str) -> int:
-        """Return how many events a sink has not taken yet."""
+        Raises:
+            StoreError: They cannot be read.
+        """
+
+    async def add(self, keys: Collection[JobKey]) -> None:
+        """Remember these too.
+
+        Raises:
+            StoreError: None of them was added.
+        """
+
+    async def remove(self, keys: Collection[JobKey]) -> None:
+        """Remember these no longer.
+
+        Raises:
+            StoreError: All of them are still remembered.
+        """
+
+
+class Leases(Protocol):
+    """Which units of work are this replica's own."""
+
+    async def hold(self) -> Fence:
+        """Return under what to commit; waits until there is a lease."""
+
+
+class Store(Records, Journal, Outbox, WatchList, Leases, Protocol):
+    """All that is kept over restarts, for who puts the daemon together."""
 
 
 class Postponed(SinkError):  # noqa: N818
@@ -194,27 +296,43 @@ class SinkState(Protocol):
     dead_lettered: int
 
 
-class Telemetry(Protocol):
-    """What the poller tells of its own work."""
+class Observer(Protocol):
+    """What is told how the work goes."""
 
     def polled(
         self, target: str, seconds: float, lag: float, failure: Reason | None
     ) -> None:
         """Count one poll: its duration, how late it was sent, and how it ended."""
 
-    def published(self, steps: Sequence[Step]) -> None:
-        """Take note of committed steps."""
+    def committed(self, seconds: float) -> None:
+        """Count one commit, and how long it took."""
 
-    def forgotten(self, keys: Collection[JobKey]) -> None:
-        """Drop what was said of jobs that are no longer watched."""
+    def told(self, transitions: Sequence[Transition]) -> None:
+        """Count what was committed, and so is told."""
 
 
 class Board(Protocol):
-    """The records as they are now, read by pages."""
+    """The present state, for those who read it."""
+
+    @property
+    def version(self) -> int:
+        """Rises with each change."""
 
     @property
     def records(self) -> Mapping[JobKey, JobRecord]:
-        """Every watched job, committed state."""
+        """Every job that is shown, committed state only."""
+
+    def version_of(self, key: JobKey) -> int:
+        """Return the version at which a job last changed; 0 where it never did."""
+
+    def changed_since(self, version: int) -> Collection[JobKey] | None:
+        """Return the jobs that changed or went after a version, oldest change first.
+
+        None means that it is not known any more: begin afresh with `records`.
+        """
+
+    async def changed(self, version: int) -> None:
+        """Wait until the board is newer than a version."""
 
 
 @dataclass(frozen=True, slots=True)

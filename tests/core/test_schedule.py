@@ -1,18 +1,30 @@
 """When a job is due, how fast a target is asked, and that no delay leaves its bounds."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from watcher.core.errors import Reason
-from watcher.core.model import Job, JobKey, JobRecord, Phase, PollFailed
+from watcher.core.model import (
+    LAGGING_LIMIT,
+    Job,
+    JobKey,
+    JobRecord,
+    Lasted,
+    Phase,
+    PollFailed,
+    Tick,
+)
 from watcher.core.schedule import (
+    TICK,
     Cadence,
     DueQueue,
     Gate,
-    Pace,
+    Newest,
+    RateLimit,
     backoff,
     next_delay,
 )
@@ -59,10 +71,30 @@ def test_delay(state, delay):
     assert next_delay(state, CADENCE, 0.0) == delay
 
 
-def test_a_lagging_job_of_unknown_words_is_asked_before_its_limit():
-    slow = Cadence(interval=10, backoff_max=3600)
-    state = record(Phase.UNKNOWN, job=Job("j"), lagging_since=0.0)
-    assert next_delay(state, slow, 0.0) == 300
+@pytest.mark.parametrize(
+    ("backoff_max", "seconds", "delay"),
+    [(3600, 0.0, 300), (300, 270.0, 30), (300, 299.9, 10), (60, 0.0, 60)],
+)
+def test_a_lagging_job_of_unknown_words_is_asked_at_its_limit(
+    backoff_max, seconds, delay
+):
+    slow = Cadence(interval=10, backoff_max=backoff_max)
+    lagging = Lasted(seconds, 0.0, Tick(0.0, 0.0))
+    state = record(Phase.UNKNOWN, job=Job("j"), lagging=lagging)
+    assert next_delay(state, slow, 0.0) == delay
+
+
+@given(chances, st.floats(1, 60), st.floats(60, 3600))
+def test_a_lagging_job_of_unknown_words_ends_within_an_interval_of_its_limit(
+    chance, interval, backoff_max
+):
+    cadence = Cadence(interval, backoff_max)
+    lagging = Lasted(0.0, 0.0, Tick(0.0, 0.0))
+    while lagging.seconds < LAGGING_LIMIT:
+        state = record(Phase.UNKNOWN, job=Job("j"), lagging=lagging)
+        seconds = lagging.seconds + next_delay(state, cadence, chance)
+        lagging = replace(lagging, seconds=seconds)
+    assert lagging.seconds <= LAGGING_LIMIT + interval
 
 
 def test_a_long_interval_is_shortened_to_confirm_a_missing_job():
@@ -115,7 +147,7 @@ class TestDueQueue:
         queue.put(early, 1.0)
         queue.put(late, 9.0)
         for key in (early, late, absent):
-            queue.hasten(key, 5.0)
+            queue.bring_forward(key, 5.0)
         assert [queue.due_at(k) for k in (early, late, absent)] == [1.0, 5.0, None]
 
     @given(
@@ -144,47 +176,54 @@ class TestDueQueue:
         assert queue.next_due() is None
 
 
-class TestPace:
+class TestRateLimit:
     @given(
         st.floats(0.1, 1000),
         st.lists(st.floats(0, 0.5), min_size=1, max_size=200),
         st.lists(st.booleans(), min_size=200, max_size=200),
     )
-    def test_no_second_carries_more_than_the_rate_plus_one(self, rate, gaps, slows):
-        pace, now, sent = Pace(rate), 0.0, []
+    def test_no_second_carries_more_than_the_rate_a_tick_and_one(
+        self, rate, gaps, slows
+    ):
+        limit, now, sent = RateLimit(rate), 0.0, []
         for gap, slow in zip(gaps, slows, strict=False):
             now += gap
             if slow:
-                pace.slow_down(now)
-            while pace.take(now):
+                limit.slow_down(now)
+            while limit.ready_at() <= now:
+                limit.take(now)
                 sent.append(now)
         for start in sent:
-            assert sum(start <= at < start + 1 for at in sent) <= rate + 1
+            carried = sum(start <= at < start + 1 for at in sent)
+            assert carried <= rate * (1 + TICK) + 1 + 1e-6
 
     def test_another_ceiling_is_in_force_at_once(self):
-        pace = Pace(20)
-        pace.slow_down(0)
-        pace.limit(5)
-        assert (pace.ceiling, pace.rate) == (5, 5)
+        limit = RateLimit(20)
+        limit.slow_down(0)
+        limit.limit(5)
+        assert (limit.ceiling, limit.rate) == (5, 5)
 
-    def test_it_reaches_its_rate(self):
-        pace, now = Pace(20), 0.0
-        for _ in range(100):
-            now = max(now, pace.ready_at())
-            assert pace.take(now)
-        assert now == pytest.approx(99 / 20)
+    @pytest.mark.parametrize("late", [0.0, 0.01, 0.04])
+    def test_it_reaches_its_rate_though_ticks_come_late(self, late):
+        limit, sent = RateLimit(20), 0
+        for tick in range(100):
+            now = tick * TICK + late * (tick % 2)
+            while limit.ready_at() <= now:
+                limit.take(now)
+                sent += 1
+        assert sent >= 20 * 100 * TICK
 
     def test_a_throttle_halves_it_and_it_recovers_in_a_minute(self):
-        pace = Pace(16)
-        pace.slow_down(100)
-        assert pace.rate == 8
+        limit = RateLimit(16)
+        limit.slow_down(100)
+        assert limit.rate == 8
         for _ in range(20):
-            pace.slow_down(100)
-        assert pace.rate == 16 / 64
-        assert pace.take(130)
-        assert pace.rate == pytest.approx(8.25)
-        assert pace.take(200)
-        assert pace.rate == 16
+            limit.slow_down(100)
+        assert limit.rate == 16 / 64
+        limit.take(130)
+        assert limit.rate == pytest.approx(8.25)
+        limit.take(200)
+        assert limit.rate == 16
 
 
 class TestGate:
@@ -224,3 +263,29 @@ class TestGate:
     def test_a_good_answer_of_the_volley_does_not(self):
         gate = Gate().failed(0, 5, 300, 0, 0)
         assert gate.succeeded(4) is gate
+
+
+class TestNewest:
+    def test_an_answer_that_was_overtaken_is_dropped(self):
+        newest = Newest()
+        newest.begin(KEY, 1.0)
+        assert newest.takes(KEY, 2.0)
+        assert newest.takes(KEY, 5.0)
+        assert not newest.takes(KEY, 3.0)
+        assert newest.takes(KEY, 5.0), "sent at once, as after a resend"
+
+    def test_an_answer_of_an_earlier_watching_is_dropped(self):
+        newest = Newest()
+        newest.begin(KEY, 1.0)
+        newest.forget(KEY)
+        assert not newest.takes(KEY, 2.0)
+        newest.begin(KEY, 3.0)
+        assert not newest.takes(KEY, 2.0)
+        assert newest.takes(KEY, 3.0)
+
+    @given(st.lists(st.floats(0, 100)))
+    def test_what_is_taken_never_goes_back(self, sent):
+        newest = Newest()
+        newest.begin(KEY, 0.0)
+        taken = [at for at in sent if newest.takes(KEY, at)]
+        assert taken == sorted(taken)

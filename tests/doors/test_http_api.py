@@ -29,7 +29,6 @@ from watcher.core.model import (
 )
 from watcher.pages.api import (
     AddJob,
-    Bell,
     EventsPage,
     JobPage,
     JobsPage,
@@ -142,8 +141,8 @@ class Daemon:
         self.due = {KEY: 5.0}
         self.configured = set()
         self.findings = []
-        self.bell = Bell()
-        self.events = EventsPage(self.read, self.bell.stroke, pulse=0.02)
+        self.grown = self.store.grown
+        self.events = EventsPage(self, pulse=0.02)
         self.broken = False
         self.reads = 0
 
@@ -151,11 +150,10 @@ class Daemon:
         if self.broken:
             raise StoreError("disk full")
         self.reads += 1
-        return await self.store.events(after, limit)
+        return await self.store.read(after, limit)
 
     async def commit(self, *steps):
         await self.store.commit(steps)
-        self.bell.ring()
 
     async def add(self, key):
         if self.broken:
@@ -179,7 +177,7 @@ class Daemon:
 
     @asynccontextmanager
     async def served(self, token=TOKEN):
-        board = (lambda: self.records, self.due.get, lambda: START)
+        board = (self, self.due.get, lambda: START)
         pages = [JobsPage(*board), JobPage(*board), self.events]
         actions = [
             AddJob(self.add, check_job_id),
@@ -546,7 +544,7 @@ async def test_a_stream_resumes_where_it_was(daemon):
 
 async def test_an_event_is_streamed_as_soon_as_it_is_committed():
     daemon = Daemon()
-    daemon.events = EventsPage(daemon.read, daemon.bell.stroke, pulse=30)
+    daemon.events = EventsPage(daemon, pulse=30)
     async with daemon.served() as session, stream(session) as response:
         for number in range(1, 4):
             await anyio.sleep(0.05)
@@ -560,14 +558,42 @@ async def test_a_commit_during_the_look_is_not_missed():
     daemon = Daemon()
 
     async def read(after, limit):
-        events = await daemon.store.events(after, limit)
+        events = await daemon.store.read(after, limit)
         if not after and not events:
             await daemon.commit(*told(1))  # after the look, before the wait
         return events
 
-    daemon.events = EventsPage(read, daemon.bell.stroke, pulse=30)
+    daemon.read = read
+    daemon.events = EventsPage(daemon, pulse=30)
     async with daemon.served() as session, stream(session) as response:
         assert (await messages(response, 1))[0]["id"] == "1"
+
+
+async def test_a_number_of_an_older_store_starts_the_present_one_from_its_beginning():
+    daemon = Daemon()
+    await daemon.commit(*told(2))
+    async with daemon.served() as session:
+        async with stream(session, **{"Last-Event-ID": "5000"}) as response:
+            assert [m["id"] for m in await messages(response, 2)] == ["1", "2"]
+        _, page = await ask(session, "GET", "/api/v1/events?after=5000")
+        assert [event["seq"] for event in page["events"]] == [1, 2]
+        assert page["next"] == 2
+
+
+async def test_numbers_without_an_event_do_not_make_a_stream_turn_without_rest():
+    daemon = Daemon()
+
+    async def grown(after):
+        return await daemon.store.grown(after - 7 if after > 0 else after) + 7
+
+    daemon.grown = grown  # as after a rescue, which leaves numbers out
+    await daemon.commit(*told(2))
+    async with daemon.served() as session, stream(session) as response:
+        await messages(response, 2)
+        await anyio.sleep(0.1)
+        assert daemon.reads < 4
+        await daemon.commit(*told(1, 3))
+        assert [m["id"] for m in await messages(response, 1)] == ["3"]
 
 
 async def test_a_quiet_stream_has_a_heart():
@@ -670,7 +696,7 @@ async def test_a_stream_ends_where_the_journal_cannot_be_read():
     async with daemon.served() as session, stream(session) as response:
         await response.content.readuntil(b"\n\n")
         daemon.broken = True
-        daemon.bell.ring()
+        await daemon.commit(*told(1))
         with anyio.fail_after(10):
             await response.content.read()
         assert daemon.events.streams == 0
@@ -678,7 +704,7 @@ async def test_a_stream_ends_where_the_journal_cannot_be_read():
 
 async def test_streams_end_with_the_server():
     daemon = Daemon()
-    daemon.events = EventsPage(daemon.read, daemon.bell.stroke, pulse=30)
+    daemon.events = EventsPage(daemon, pulse=30)
     session = aiohttp.ClientSession()
     async with session:
         async with daemon.served():
@@ -711,7 +737,7 @@ async def test_few_streams_read_at_once():
         at_once -= 1
         return []
 
-    daemon.events = EventsPage(read, daemon.bell.stroke)
+    daemon.read = read
     async with daemon.served() as session, anyio.create_task_group() as tasks:
         for _ in range(20):
             tasks.start_soon(ask, session, "GET", "/api/v1/events")

@@ -1,5 +1,6 @@
 """`/metrics` by exact text, in both formats, over the life of a job."""
 
+import anyio
 import pytest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as modern,
@@ -11,7 +12,8 @@ from watcher.core.errors import Reason
 from watcher.core.model import Job, JobKey, JobRecord, Snapshot, Step, Task
 from watcher.core.tracker import advance
 from watcher.pages.metrics import MetricsPage
-from watcher.pages.metrics.page import CHUNK
+from watcher.pages.metrics.page import CHUNK, SLICE
+from watcher.polling.board import Board
 from watcher.ports import Request
 
 KEY = JobKey("prod", "job-1")
@@ -49,10 +51,16 @@ class FakeState:
 
 
 def page_of(tasks="all", max_task_series=100_000):
-    page = MetricsPage()
+    page = MetricsPage(Board())
     page.configure(tasks, max_task_series)
     page.show_apis({"prod": FakeState()})
     return page
+
+
+def publish(page, steps):
+    """Show what was committed, as the committer does."""
+    page._board.show(step.record for step in steps)
+    page.own.told([each for step in steps for each in step.transitions])
 
 
 async def text(page, headers=None):
@@ -71,7 +79,7 @@ async def jobs_part(page):
 async def test_a_job_in_full():
     page = page_of()
     tasks = {"a": "SUCCESS", "b": "FAILED", "c": "PROCESSING", "d": "ODD"}
-    page.published([advance(NEW, answer("PROCESSING", tasks, abnormal_count=1), START)])
+    publish(page, [advance(NEW, answer("PROCESSING", tasks, abnormal_count=1), START)])
     job = 'target="prod",job_id="job-1"'
     assert await jobs_part(page) == (
         f'devserver_job_phase{{{job},phase="active"}} 1\n'
@@ -99,7 +107,7 @@ async def test_a_job_in_full():
 
 async def test_a_job_never_answered():
     page = page_of()
-    page.published([Step(NEW)])
+    publish(page, [Step(NEW)])
     shown = await jobs_part(page)
     assert 'phase="unknown"} 1\n' in shown
     assert (
@@ -112,8 +120,8 @@ async def test_no_series_of_an_earlier_state_is_left():
     page = page_of()
     first = advance(NEW, answer("PROCESSING", {"a": "PROCESSING"}), START)
     second = advance(first.record, answer("FINISHED", {"a": "SUCCESS"}), START + 10)
-    page.published([first])
-    page.published([second])
+    publish(page, [first])
+    publish(page, [second])
     shown = await jobs_part(page)
     assert 'status="PROCESSING"} 1' not in shown
     assert shown.count("devserver_task_status{") == 1
@@ -128,8 +136,8 @@ async def test_no_series_of_an_earlier_state_is_left():
 
 async def test_a_job_that_is_gone_from_the_watch_leaves_nothing():
     page = page_of()
-    page.published([advance(NEW, answer("FINISHED", {"a": "FAILED"}), START)])
-    page.forgotten([KEY, JobKey("prod", "never-there")])
+    publish(page, [advance(NEW, answer("FINISHED", {"a": "FAILED"}), START)])
+    page._board.drop([KEY, JobKey("prod", "never-there")])
     assert await jobs_part(page) == ""
     full, _ = await text(page)
     assert 'phase="failed"} 1' not in full
@@ -140,11 +148,11 @@ async def test_a_vanished_task_has_no_series():
     step = advance(
         NEW, answer("PROCESSING", {"a": "PROCESSING", "b": "SUCCESS"}), START
     )
-    page.published([step])
+    publish(page, [step])
     for seconds in (10, 20):
         one = answer("PROCESSING", {"a": "PROCESSING"})
         step = advance(step.record, one, START + seconds)
-        page.published([step])
+        publish(page, [step])
     shown = await jobs_part(page)
     assert 'task_id="b"' not in shown
     assert (
@@ -156,9 +164,9 @@ async def test_an_unchanged_look_moves_only_its_time():
     page = page_of()
     same = answer("PROCESSING", {"a": "PROCESSING"})
     first = advance(NEW, same, START)
-    page.published([first])
+    publish(page, [first])
     before = await jobs_part(page)
-    page.published([advance(first.record, same, START + 10.25)])
+    publish(page, [advance(first.record, same, START + 10.25)])
     after = await jobs_part(page)
     assert page.served(KEY)
     assert after == before.replace(f" {int(START)}\n", f" {START + 10.25}\n")
@@ -166,7 +174,7 @@ async def test_an_unchanged_look_moves_only_its_time():
 
 async def test_served_once_the_present_state_was_scraped():
     page = page_of()
-    page.published([advance(NEW, answer("FINISHED", {"a": "SUCCESS"}), START)])
+    publish(page, [advance(NEW, answer("FINISHED", {"a": "SUCCESS"}), START)])
     assert not page.served(KEY)
     await text(page)
     assert page.served(KEY)
@@ -185,8 +193,9 @@ async def test_served_once_the_present_state_was_scraped():
 )
 async def test_which_tasks_are_shown(options, shown_tasks, degraded):
     page = page_of(**options)
-    page.published(
-        [advance(NEW, answer("PROCESSING", {"a": "SUCCESS", "b": "FAILED"}), START)]
+    publish(
+        page,
+        [advance(NEW, answer("PROCESSING", {"a": "SUCCESS", "b": "FAILED"}), START)],
     )
     shown, _ = await text(page)
     assert [
@@ -200,12 +209,56 @@ async def test_which_tasks_are_shown(options, shown_tasks, degraded):
 
 async def test_the_ceiling_lifts_when_jobs_go():
     page = page_of(max_task_series=1)
-    page.published(
-        [advance(NEW, answer("PROCESSING", {"a": "SUCCESS", "b": "FAILED"}), START)]
+    publish(
+        page,
+        [advance(NEW, answer("PROCESSING", {"a": "SUCCESS", "b": "FAILED"}), START)],
     )
+    await text(page)
     assert page.degraded
-    page.forgotten([KEY])
+    page._board.drop([KEY])
+    await text(page)
     assert not page.degraded
+
+
+async def test_a_scraper_that_leaves_takes_nothing_along():
+    page = page_of()
+    numbers = range(3 * SLICE)
+    jobs = [JobRecord(JobKey("prod", f"job-{number}")) for number in numbers]
+    publish(page, [Step(job) for job in jobs])
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await page.respond(Request("/metrics"))
+    assert scope.cancelled_caught
+    shown = await jobs_part(page)
+    assert shown.count('phase="unknown"} 1') == len(jobs)
+
+
+async def test_scrapes_side_by_side_show_the_same():
+    page = page_of()
+    numbers = range(3 * SLICE)
+    jobs = [JobRecord(JobKey("prod", f"job-{number}")) for number in numbers]
+    publish(page, [Step(job) for job in jobs])
+    shown = []
+
+    async def scrape():
+        shown.append(await jobs_part(page))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(scrape)
+    assert shown[0].count('phase="unknown"} 1') == len(jobs)
+    assert len(set(shown)) == 1
+
+
+async def test_a_reader_too_far_behind_begins_afresh(monkeypatch):
+    monkeypatch.setattr("watcher.polling.board.MOST_DROPPED", 1)
+    page = page_of()
+    keys = [JobKey("prod", f"job-{number}") for number in range(4)]
+    publish(page, [Step(JobRecord(key)) for key in keys])
+    await text(page)
+    page._board.drop(keys[:3])
+    shown = await jobs_part(page)
+    assert shown.count('phase="unknown"} 1') == 1
 
 
 @pytest.mark.parametrize(
@@ -218,12 +271,12 @@ async def test_the_ceiling_lifts_when_jobs_go():
 async def test_both_formats_parse_and_every_family_is_explained(headers, parse, kind):
     page = page_of()
     first = advance(NEW, answer("PROCESSING", {"a": "PROCESSING"}), START)
-    page.published([first])
-    page.published(
-        [advance(first.record, answer("FINISHED", {"a": "FAILED"}), START + 5)]
+    publish(page, [first])
+    publish(
+        page, [advance(first.record, answer("FINISHED", {"a": "FAILED"}), START + 5)]
     )
-    page.polled("prod", 0.2, 0.1, None)
-    page.polled("prod", 0.2, -0.1, Reason.THROTTLED)
+    page.own.polled("prod", 0.2, 0.1, None)
+    page.own.polled("prod", 0.2, -0.1, Reason.THROTTLED)
     page.own.requested("prod", "detail")
     shown, content_type = await text(page, headers)
     assert content_type.startswith(kind)
@@ -249,7 +302,7 @@ async def test_both_formats_parse_and_every_family_is_explained(headers, parse, 
 
 async def test_a_first_sight_is_a_transition_but_no_latency():
     page = page_of()
-    page.published([advance(NEW, answer("FINISHED", {"a": "ODD"}), START)])
+    publish(page, [advance(NEW, answer("FINISHED", {"a": "ODD"}), START)])
     shown, _ = await text(page)
     assert 'watcher_transitions_total{target="prod",to="UNKNOWN"} 1.0\n' in shown
     assert 'watcher_detection_latency_seconds_count{target="prod"} 0.0\n' in shown
@@ -259,7 +312,7 @@ async def test_a_large_page_comes_in_chunks():
     page = page_of()
     for number in range(2000):
         key = JobKey("prod", f"job-{number}")
-        page.published([Step(JobRecord(key))])
+        publish(page, [Step(JobRecord(key))])
     response = await page.respond(Request("/metrics"))
     chunks = [chunk async for chunk in response.body]
     assert len(chunks) > 2
@@ -269,7 +322,7 @@ async def test_a_large_page_comes_in_chunks():
 async def test_text_that_is_no_utf8():
     page = page_of()
     job = Job("job-1", name="\ud800")
-    page.published([advance(NEW, Snapshot(job, None), START)])
+    publish(page, [advance(NEW, Snapshot(job, None), START)])
     shown, _ = await text(page)
     assert 'name="?"' in shown
 
@@ -313,10 +366,14 @@ class FakeSink:
 async def test_sinks_and_store():
     page = page_of()
     page.own.show_sinks([FakeSink()])
-    page.own.show_pending(lambda: 7)
+    page.own.show_store(lambda: 7, lambda: 2.5)
+    page.own.committed(0.3)
     shown, _ = await text(page)
     assert 'watcher_sink_backlog{sink="hook"} 3.0\n' in shown
     assert 'watcher_sink_delivered_total{sink="hook"} 10.0\n' in shown
     assert 'watcher_sink_failures_total{sink="hook"} 2.0\n' in shown
     assert 'watcher_sink_dead_letters_total{sink="hook"} 1.0\n' in shown
     assert "watcher_store_pending_jobs 7.0\n" in shown
+    assert "watcher_store_commit_age_seconds 2.5\n" in shown
+    assert 'watcher_store_commit_seconds_bucket{le="0.5"} 1.0\n' in shown
+    assert 'watcher_store_commit_seconds_bucket{le="0.1"} 0.0\n' in shown

@@ -1,6 +1,7 @@
 """Pages over real HTTP: encodings, headers, methods, and what is not there."""
 
 import gzip
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -104,9 +105,11 @@ async def test_landing_page_counts_and_links():
             (JobKey("prod", "b"), Phase.ACTIVE),
         ]
     }
-    _, shown = await whole(LandingPage(lambda: records))
+    _, shown = await whole(LandingPage(SimpleNamespace(records=records)))
     assert "watching 2 jobs" in shown
     assert "<tr><td>prod</td><td>1</td><td>0</td><td>1</td>" in shown
     assert 'href="/metrics"' in shown
-    _, shown = await whole(LandingPage(lambda: dict(list(records.items())[:1])))
+    _, shown = await whole(
+        LandingPage(SimpleNamespace(records=dict(list(records.items())[:1])))
+    )
     assert "watching 1 job." in shown

@@ -1,10 +1,13 @@
 """The loop on virtual time: when it asks, how it slows down, and in which order."""
 
+import itertools
+import random
+
 import anyio
 import pytest
 import structlog
 
-from tests.fakes import START, FakeApi, FakeStore, FakeTelemetry, keys, snapshot
+from tests.fakes import START, FakeApi, FakeObserver, FakeStore, keys, snapshot
 from watcher.core.errors import (
     JobNotFound,
     Malformed,
@@ -14,76 +17,88 @@ from watcher.core.errors import (
     Throttled,
     Unreachable,
 )
-from watcher.core.listing import Listing, Mode
+from watcher.core.listing import Mode
 from watcher.core.model import Job, JobKey, JobRecord, ListPage, Phase
-from watcher.core.outages import Outages
-from watcher.core.schedule import Cadence, Pace
-from watcher.polling.poller import MOST_PENDING, SAVE_EVERY, Poller
-from watcher.polling.target import Lane
+from watcher.polling.board import Board
+from watcher.polling.committer import MOST_PENDING, SAVE_EVERY, Committer
+from watcher.polling.poller import Poller
+from watcher.polling.target import Manner, Target
 
 pytestmark = [pytest.mark.looptime]
 
 
 class Rig:
-    """A poller with fake doors."""
+    """A poller and a committer with fake doors."""
 
     def __init__(
         self,
         *,
         rate=1000.0,
         in_flight=1000,
-        interval=10.0,
-        backoff_max=300.0,
-        mode=Mode.DETAIL,
-        task_interval=30.0,
-        discover=None,
         chance=0.0,
         apis=None,
-        **doors,
+        api=None,
+        store=None,
+        **manner,
     ):
-        self.apis = apis or {"prod": doors.pop("api", None) or FakeApi()}
+        self.apis = apis or {"prod": api or FakeApi()}
         self.api = next(iter(self.apis.values()))
-        self.store = doors.pop("store", None) or FakeStore()
-        self.telemetry = FakeTelemetry()
-        self.announced = []
-        self.lanes = {
-            name: Lane(
-                name,
-                api,
-                Pace(rate),
-                Cadence(interval, backoff_max),
-                task_interval,
-                Listing(
-                    mode,
-                    interval=interval,
-                    task_interval=task_interval,
-                    discover=discover,
-                ),
-                in_flight,
-                Outages(name),
-            )
-            for name, api in self.apis.items()
-        }
-        self.poller = Poller(
-            self.lanes,
-            self.store,
-            self.telemetry,
-            wall=lambda: START + anyio.current_time(),
-            chance=lambda: chance,
-            announce=lambda: self.announced.append(len(self.store.journal)),
+        self.store = store or FakeStore()
+        self.observer = FakeObserver()
+        manner.setdefault("mode", Mode.DETAIL)
+        self.manner = Manner(
+            requests_per_second=rate, max_in_flight=in_flight, **manner
         )
+        self.targets = {
+            name: Target(name, each, self.manner) for name, each in self.apis.items()
+        }
+        self.board = Board()
+        wall = lambda: START + anyio.current_time()  # noqa: E731
+        self.committer = Committer(
+            self.board, self.store, self.store, self.observer, wall=wall
+        )
+        self.poller = Poller(
+            self.targets,
+            self.board,
+            self.committer,
+            self.observer,
+            chance=chance if callable(chance) else lambda: chance,
+        )
+
+    async def watch(self, jobs):
+        new = [job for job in jobs if job not in self.board.watched]
+        await self.committer.begin(
+            {
+                job: self.targets[job.target].api.project_id
+                for job in new
+                if job.target in self.targets
+            }
+        )
+        for job in new:
+            if job.target in self.targets:
+                record = self.board.records[job]
+                self.targets[job.target].watch(record, anyio.current_time())
+        self.poller.wake()
+
+    async def unwatch(self, jobs):
+        for job in jobs:
+            if job.target in self.targets:
+                self.targets[job.target].forget(job)
+        await self.committer.forget(jobs)
 
     async def run(self, jobs, seconds, *during):
         """Watch jobs for some virtual seconds; `during` holds (second, action)."""
-        await self.poller.watch(jobs)
-
-        async def script():
-            for at, action in during:
-                await anyio.sleep(at - anyio.current_time())
-                await action()
-            await anyio.sleep(seconds - anyio.current_time())
-
-        await self.poller.run(until=script)
+        await self.watch(jobs)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.committer.run)
+            async with anyio.create_task_group() as polling:
+                polling.start_soon(self.poller.run)
+                for at, action in during:
+                    await anyio.sleep(at - anyio.current_time())
+                    await action()
+                await anyio.sleep(seconds - anyio.current_time())
+                polling.cancel_scope.cancel()
+            self.committer.stop()
 
     def told(self):
         return [event.transition.event for event in self.store.journal]
@@ -93,6 +108,10 @@ class Rig:
 def lines():
     with structlog.testing.capture_logs() as captured:
         yield captured
+
+
+def asked_at_once(times):
+    return [sum(abs(at - other) < 0.5 for other in times) for at in times]
 
 
 def events(lines, name):
@@ -110,16 +129,32 @@ async def test_one_job_is_asked_every_interval():
 async def test_jitter_makes_looks_early_and_never_late():
     rig = Rig(chance=0.999)
     await rig.run(keys(1), 55)
-    gaps = [b - a for a, b in zip(rig.api.times(), rig.api.times()[1:], strict=False)]
+    times = rig.api.times()
+    gaps = [b - a for a, b in itertools.pairwise(times[1:])]
     assert all(8.8 <= gap <= 9.1 for gap in gaps)
 
 
-async def test_the_first_round_is_spread_over_one_interval():
-    rig = Rig()
-    await rig.run(keys(100), 9.99)
-    assert len({job for _, job in rig.api.asked}) == 100
-    per_second = [sum(s <= at < s + 1 for at in rig.api.times()) for s in range(10)]
-    assert all(9 <= count <= 11 for count in per_second)
+async def test_every_job_is_looked_at_once_at_the_start():
+    rig = Rig(interval=600.0)
+    await rig.run(keys(100), 1)
+    assert [job for _, job in rig.api.asked] == [key.job_id for key in keys(100)]
+    assert max(rig.api.times()) < 0.1
+
+
+async def test_the_first_round_keeps_to_the_rate_and_the_order():
+    rig = Rig(interval=600.0, rate=20)
+    await rig.run(keys(100), 10)
+    assert [job for _, job in rig.api.asked] == [key.job_id for key in keys(100)]
+    assert 4.5 <= max(rig.api.times()) <= 5
+
+
+async def test_the_second_round_is_spread_over_one_interval():
+    chances = random.Random(1)
+    rig = Rig(chance=chances.random)
+    await rig.run(keys(1000), 11)
+    later = [at for at in rig.api.times() if at >= 0.5]
+    per_second = [sum(s <= at < s + 1 for at in later) for s in range(1, 10)]
+    assert all(70 <= count <= 230 for count in per_second)
 
 
 async def test_a_finished_job_is_never_asked_again():
@@ -140,19 +175,19 @@ async def test_a_finished_job_is_never_asked_again():
         "job.transition",
         "job.finished",
     ]
-    assert rig.poller.phases == [Phase.SUCCEEDED]
+    assert rig.board.phases == [Phase.SUCCEEDED]
 
 
 async def test_the_ceiling_of_requests_holds_whatever_is_due():
     rig = Rig(rate=20, in_flight=16, interval=1.0)
     await rig.run(keys(60), 30)
     times = rig.api.times()
-    assert max(sum(t <= at < t + 1 for at in times) for t in times) <= 21
+    assert max(sum(t <= at < t + 1 for at in times) for t in times) <= 23
     assert len(times) >= 0.95 * 20 * 30
     assert len({job for _, job in rig.api.asked}) == 60
     counts = [len(rig.api.times(key.job_id)) for key in keys(60)]
     assert max(counts) - min(counts) <= 2, "earliest deadline first starves nobody"
-    assert max(lag for _, _, lag, _ in rig.telemetry.polls) > 0.5
+    assert max(lag for _, _, lag, _ in rig.observer.polls) > 0.5
 
 
 async def test_the_cap_on_what_is_in_flight_holds():
@@ -170,42 +205,40 @@ async def test_targets_do_not_hold_back_one_another():
 
 
 class TestOrder:
-    async def test_committed_before_published_before_announced(self):
+    async def test_committed_before_shown_before_told(self):
         rig = Rig()
         seen = []
-        commit, published = rig.store.commit, rig.telemetry.published
+        commit, told = rig.store.commit, rig.observer.told
 
-        async def noting_commit(steps):
+        async def noting_commit(steps, fence):
             seen.append("commit")
-            assert rig.poller.records[keys(1)[0]].job is None
-            return await commit(steps)
+            assert rig.board.records[keys(1)[0]].job is None
+            return await commit(steps, fence)
 
-        def noting_published(steps):
-            seen.append("publish")
-            published(steps)
+        def noting_told(transitions):
+            assert rig.board.records[keys(1)[0]].job is not None
+            seen.append("tell")
+            told(transitions)
 
-        rig.store.commit = noting_commit
-        await rig.poller.watch(keys(1))
-        rig.telemetry.published = noting_published
-        await rig.poller.run(until=lambda: anyio.sleep(1))
-        assert seen == ["commit", "publish"]
-        assert rig.announced == [1]
+        rig.store.commit, rig.observer.told = noting_commit, noting_told
+        await rig.run(keys(1), 1)
+        assert seen == ["commit", "tell"]
 
-    async def test_a_commit_that_failed_and_yet_happened_is_announced(self):
+    async def test_a_commit_that_failed_and_yet_happened_is_told(self):
         rig = Rig()
         commit = rig.store.commit
 
-        async def failing_late(steps):
-            await commit(steps)
+        async def failing_late(steps, fence):
+            await commit(steps, fence)
             rig.store.commit = known
             raise StoreError("the last fsync failed")
 
-        async def known(_):
+        async def known(*_):
             return []
 
         rig.store.commit = failing_late
         await rig.run(keys(1), 1)
-        assert rig.announced == [1]
+        assert len(rig.observer.transitions) == 1
 
     async def test_one_commit_a_tick(self):
         rig = Rig(interval=0.01)
@@ -241,8 +274,8 @@ class TestStoreFailing:
         key = keys(1)[0]
 
         async def mend():
-            assert rig.announced == []
-            assert rig.poller.records[key].job is None
+            assert rig.observer.transitions == []
+            assert rig.board.records[key].job is None
             rig.store.broken = False
 
         await rig.run([key], 40, (20, mend))
@@ -258,15 +291,94 @@ class TestStoreFailing:
         assert MOST_PENDING <= len(rig.api.asked) < MOST_PENDING + 2500
 
 
+class TestSlowStore:
+    """Commits take their time; what is asked does not wait for them."""
+
+    @staticmethod
+    def busy(job_id, now):
+        """Change a tenth of the jobs from one look to the next."""
+        turn = int(now // 10) % 10 == int(job_id.removeprefix("job-")) % 10
+        return snapshot(job_id, tasks={"t1": "FAILED" if turn else "PROCESSING"})
+
+    async def test_a_store_that_takes_a_second_delays_no_look(self):
+        rig = Rig(api=FakeApi(self.busy), store=FakeStore(seconds=1.0), rate=20)
+        await rig.run(keys(100), 125)
+        looks = [at for at in rig.api.times() if at >= 5]
+        assert len(looks) >= 0.98 * 100 * 12
+        lags = sorted(lag for _, _, lag, _ in rig.observer.polls[100:])
+        assert lags[len(lags) // 2] <= 0.2
+        assert min(rig.observer.commits) == pytest.approx(1.0)
+
+    async def test_a_commit_that_hangs_delays_no_look_and_is_told_after(self):
+        rig = Rig(api=FakeApi(self.busy))
+        ages = []
+
+        async def hang():
+            rig.store.seconds = 15.0
+
+        async def go_on():
+            ages.append(rig.committer.commit_age(anyio.current_time()))
+            assert anyio.current_time() - rig.poller.turned_at <= 1.0
+            rig.store.seconds = 0.001
+
+        await rig.run(keys(100), 100, (9, hang), (24, go_on))
+        assert 13 <= ages[0] <= 15
+        assert len(rig.api.times()) >= 990
+        told = [event.transition for event in rig.store.journal]
+        assert len({each.event_id for each in told}) == len(told)
+        assert rig.observer.transitions == told
+        for key in keys(100):
+            steps = [
+                (each.fields["from"], each.fields["to"])
+                for each in told
+                if each.key == key and each.event == "task.transition"
+            ]
+            assert all(a[1] == b[0] for a, b in itertools.pairwise(steps))
+        assert rig.committer.pending == 0
+
+    async def test_what_comes_while_a_commit_fails_keeps_its_order(self):
+        rig = Rig(api=FakeApi(self.busy), store=FakeStore(seconds=3.0))
+        rig.store.broken = True
+
+        async def mend():
+            rig.store.broken = False
+
+        await rig.run(keys(30), 100, (50, mend))
+        told = [event.transition for event in rig.store.journal]
+        assert len({each.event_id for each in told}) == len(told)
+        assert rig.observer.transitions == told
+        assert told[0].event == "job.first_seen"
+
+    async def test_a_job_that_is_dropped_while_it_is_committed_is_not_shown(self):
+        rig = Rig(store=FakeStore(seconds=5.0))
+
+        async def drop():
+            await rig.unwatch(keys(1))
+
+        await rig.run(keys(2), 20, (2, drop))
+        assert set(rig.board.records) == {keys(2)[1]}
+
+    async def test_jobs_of_a_commit_under_way_are_not_retired(self):
+        done = FakeApi(lambda j, _: snapshot(j, "FINISHED", {"t1": "SUCCESS"}))
+        rig = Rig(api=done, store=FakeStore(seconds=5.0))
+
+        async def retire():
+            rig.committer.retire(lambda _: True)
+            assert set(rig.board.records) == set(keys(2))
+
+        await rig.run(keys(2), 20, (2, retire))
+        assert {r.phase for r in rig.board.records.values()} == {Phase.SUCCEEDED}
+
+
 class TestFailures:
     async def test_a_failing_target_is_asked_less_and_less_by_one_probe(self, lines):
         rig = Rig(api=FakeApi(lambda *_: Unreachable("no answer")))
         await rig.run(keys(50), 600)
-        assert rig.api.most_in_flight == 1
-        assert len(rig.api.asked) <= 12
+        assert max(asked_at_once(rig.api.times()[50:])) == 1
+        assert len(rig.api.asked) <= 62
         assert len(events(lines, "poll.failing")) == 1
         assert events(lines, "poll.failing")[0]["jobs"] == 50
-        assert {failure for *_, failure in rig.telemetry.polls} == {"unreachable"}
+        assert {failure for *_, failure in rig.observer.polls} == {"unreachable"}
 
     async def test_after_an_outage_all_is_asked_within_an_interval(self, lines):
         def answer(job_id, now):
@@ -295,7 +407,7 @@ class TestFailures:
 
     async def test_retry_after_is_honoured_for_the_whole_target(self):
         def answer(job_id, now):
-            if 15 < now < 16:
+            if 9 < now < 16:
                 return Throttled("slow down", status_code=429, retry_after=120)
             return snapshot(job_id)
 
@@ -338,7 +450,7 @@ class TestFailures:
         await rig.run(keys(5), 3600)
         (line,) = events(lines, "poll.failing")
         assert (line["reason"], line["status_code"]) == ("rejected", 401)
-        assert len(rig.api.asked) <= 22
+        assert len(rig.api.asked) <= 27
 
     async def test_malformed_is_told_once_for_each_job_and_backs_off(self, lines):
         rig = Rig(api=FakeApi(lambda *_: Malformed("not JSON", status_code=200)))
@@ -356,7 +468,7 @@ class TestFailures:
         await rig.run(keys(1), 3600)
         assert 30 <= rig.api.times()[-1] <= 41
         assert rig.told() == ["job.finished"]
-        assert rig.poller.records[keys(1)[0]].phase is Phase.GONE
+        assert rig.board.records[keys(1)[0]].phase is Phase.GONE
         assert len(events(lines, "poll.failing")) == 1
 
     async def test_an_unexpected_error_ends_the_run(self):
@@ -366,7 +478,7 @@ class TestFailures:
         def answer(*_):
             raise BugError
 
-        with pytest.RaisesGroup(BugError):
+        with pytest.RaisesGroup(BugError, flatten_subgroups=True):
             await Rig(api=FakeApi(answer)).run(keys(1), 10)
 
 
@@ -374,7 +486,7 @@ class TestWatched:
     async def test_known_records_go_on_from_the_store(self):
         first = Rig()
         await first.run(keys(1), 1)
-        record = first.telemetry.records[keys(1)[0]]
+        record = first.board.records[keys(1)[0]]
         done = JobRecord(keys(2)[1], phase=Phase.SUCCEEDED, finished_at=START)
         rig = Rig(store=FakeStore({record.key: record, done.key: done}))
         await rig.run(keys(2), 25)
@@ -385,22 +497,22 @@ class TestWatched:
         rig = Rig()
 
         async def again():
-            await rig.poller.watch(keys(3))
+            await rig.watch(keys(3))
 
         await rig.run(keys(3), 25, (5, again), (6, again))
-        assert len(rig.api.asked) == 8
+        assert len(rig.api.asked) == 9
 
     async def test_unwatched_jobs_are_dropped_even_while_asked(self):
         rig = Rig(api=FakeApi(latency=5.0))
 
         async def drop():
-            await rig.poller.unwatch(keys(1))
+            await rig.unwatch(keys(1))
 
         await rig.run(keys(2), 60, (2, drop))
         assert rig.api.times("job-0") == [0.0]
-        assert set(rig.telemetry.records) == {JobKey("prod", "job-1")}
-        assert rig.store.released == keys(1)
-        assert set(rig.poller.records) == rig.poller.watched == {keys(2)[1]}
+        assert set(rig.board.records) == {JobKey("prod", "job-1")}
+        assert rig.store.forgotten == keys(1)
+        assert set(rig.board.records) == rig.board.watched == {keys(2)[1]}
 
     async def test_what_the_store_could_not_forget_it_forgets_with_the_next(self):
         rig = Rig()
@@ -408,28 +520,16 @@ class TestWatched:
         async def fail():
             rig.store.broken = True
             with pytest.raises(StoreError):
-                await rig.poller.unwatch(keys(2))
-            await rig.poller.watch(keys(1))
+                await rig.unwatch(keys(2))
+            await rig.watch(keys(1))
 
         async def mend():
             rig.store.broken = False
-            await rig.poller.unwatch([])
+            await rig.unwatch([])
 
         await rig.run(keys(3), 30, (2, fail), (20, mend))
-        assert rig.store.released == [keys(2)[1]], "the other is watched again"
-        assert rig.poller.watched == {keys(3)[0], keys(3)[2]}
-
-    async def test_a_target_removed_while_its_jobs_are_claimed(self):
-        rig = Rig()
-        claim = rig.store.claim
-
-        async def slow(wanted):
-            del rig.lanes["prod"]
-            return await claim(wanted)
-
-        rig.store.claim = slow
-        await rig.poller.watch(keys(2))
-        assert not rig.poller.watched
+        assert rig.store.forgotten == [keys(2)[1]], "the other is watched again"
+        assert rig.board.watched == {keys(3)[0], keys(3)[2]}
 
     async def test_attempted_once_the_first_round_is_over(self):
         rig = Rig()
@@ -438,6 +538,7 @@ class TestWatched:
         async def look():
             seen.append(rig.poller.attempted)
 
+        rig.api.latency = 5.0
         await rig.run(keys(2), 12, (4, look), (6, look))
         assert seen == [False, True]
 
@@ -450,19 +551,15 @@ class TestWatched:
 
         await rig.run(keys(9), 5, (1, look))
         assert seen == [True]
-        assert len(rig.api.asked) == 1
 
-    async def test_retired_once_old_and_served(self):
+    async def test_retired_jobs_stay_watched_and_known(self):
         rig = Rig(api=FakeApi(lambda j, _: snapshot(j, "FINISHED", {"t1": "SUCCESS"})))
         await rig.run(keys(2), 15)
-        served = {keys(2)[0]}
-        rig.poller.retire(START, served.__contains__)
-        assert len(rig.poller.records) == 2
-        rig.poller.retire(START + 20, served.__contains__)
-        assert set(rig.poller.records) == set(rig.telemetry.records) == {keys(2)[1]}
-        assert rig.poller.watched == set(keys(2))
-        assert rig.poller.phases == [Phase.SUCCEEDED] * 2
-        assert rig.store.released == []
+        rig.committer.retire(lambda record: record.key == keys(1)[0])
+        assert set(rig.board.records) == {keys(2)[1]}
+        assert rig.board.watched == set(keys(2))
+        assert rig.board.phases == [Phase.SUCCEEDED] * 2
+        assert rig.store.forgotten == []
         await rig.run(keys(2), 40)
         assert len(rig.api.asked) == 2
 
@@ -481,14 +578,12 @@ async def test_the_loop_turns_while_nothing_is_due():
 async def test_an_idle_loop_turns_rarely():
     rig = Rig()
     turns = 0
-    turn = rig.poller._turn
 
-    async def counting(tasks):
+    def counting(_):
         nonlocal turns
         turns += 1
-        await turn(tasks)
 
-    rig.poller._turn = counting
+    rig.poller._turned = counting
     await rig.run(keys(1), 100)
     assert turns < 100 + 4 * 10 + 5
 
@@ -508,7 +603,7 @@ class TestListing:
         assert len(rig.api.asked) <= 20 * 3
         assert len(rig.api.listed) <= 31
         for key in keys(20):
-            seen = rig.telemetry.records[key].finished_at - START
+            seen = rig.board.records[key].finished_at - START
             assert 0 <= seen - cloud.ends[key.job_id] <= 10.5
         assert rig.told().count("job.finished") == 20
 
@@ -532,11 +627,11 @@ class TestListing:
         rig.api.latency = 2.0
 
         async def remove():
-            del rig.lanes["prod"]
-            await rig.poller.unwatch(keys(3))
+            del rig.targets["prod"]
+            await rig.unwatch(keys(3))
 
         await rig.run(keys(3), 15, (1, remove))
-        assert not rig.poller.watched
+        assert not rig.board.watched
 
     async def test_auto_chooses_by_arithmetic_and_says_so_once(self, lines):
         cloud = Cloud({f"job-{n}": 5000 for n in range(20)})
@@ -555,10 +650,10 @@ class TestListing:
         await rig.run(keys(40), 200)
         assert rig.told().count("job.finished") == 40
         for key in keys(40):
-            seen = rig.telemetry.records[key].finished_at - START
+            seen = rig.board.records[key].finished_at - START
             assert seen - cloud.ends[key.job_id] <= 10.5
         assert len(rig.api.listed) <= 4
-        assert Phase.GONE not in {r.phase for r in rig.poller.records.values()}
+        assert Phase.GONE not in {r.phase for r in rig.board.records.values()}
 
     async def test_from_the_list_back_to_detail_within_an_interval(self, lines):
         cloud = Cloud({f"job-{n}": 5000 for n in range(20)}, breaks_at=100)
@@ -576,7 +671,7 @@ class TestListing:
         rig = self.rig(cloud, rate=20)
         await rig.run(keys(300), 60)
         times = sorted([*rig.api.times(), *(at for at, *_ in rig.api.listed)])
-        assert max(sum(t <= at < t + 1 for at in times) for t in times) <= 21
+        assert max(sum(t <= at < t + 1 for at in times) for t in times) <= 23
         assert len(rig.api.listed) >= 30
 
     async def test_a_throttled_list_waits(self):
@@ -599,17 +694,17 @@ class TestListing:
         cloud.hidden = {"job-0"}
 
         async def show():
-            assert rig.poller.records[keys(1)[0]].phase is Phase.GONE
+            assert rig.board.records[keys(1)[0]].phase is Phase.GONE
             cloud.hidden = set()
 
         await rig.run(keys(20), 260, (200, show))
-        assert rig.poller.records[keys(1)[0]].phase is Phase.ACTIVE
+        assert rig.board.records[keys(1)[0]].phase is Phase.ACTIVE
 
     async def test_discovery_finds_what_is_listed(self):
         cloud = Cloud({f"job-{n}": 5000 for n in range(3)})
         rig = self.rig(cloud, mode=Mode.DETAIL, discover={"status": "PROCESSING"})
         await rig.run([], 5)
-        assert set(rig.lanes["prod"].listing.found) == {"job-0", "job-1", "job-2"}
+        assert set(rig.targets["prod"].discovered) == set(keys(3))
         assert rig.api.asked == []
 
 

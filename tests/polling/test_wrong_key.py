@@ -7,7 +7,6 @@ import structlog
 from tests.fakes import START, SimulatedSession, simulator
 from tests.polling.test_poller import Rig
 from watcher.core.model import JobKey
-from watcher.core.schedule import Cadence
 from watcher.daemon.targets import Targets
 from watcher.settings.schema import Target
 from watcher.simulator.gateway import Key
@@ -41,8 +40,8 @@ class World:
         return self.targets.open(name, target, 10.0)
 
     async def give(self, secret):
-        for name, lane in self.rig.lanes.items():
-            lane.reopen(self.open(name, secret), anyio.current_time())
+        for name, target in self.rig.targets.items():
+            target.reopen(self.open(name, secret), anyio.current_time())
 
     async def change_at_the_cloud(self):
         self.cloud.gateway.set_keys({ACCESS: Key("another-secret-key")})
@@ -119,7 +118,7 @@ async def test_the_right_key_is_taken_up_at_once(lines):
     assert sum(at < 204 for at in good) == len(NAMES) * JOBS, "every job, at the pace"
     assert count(lines, "credentials.accepted") == 1
     assert count(lines, "poll.recovered") == len(NAMES)
-    assert not any(lane.api.locked for lane in world.rig.lanes.values())
+    assert not any(target.api.locked for target in world.rig.targets.values())
 
 
 async def test_another_wrong_key_costs_three_more_at_most():
@@ -130,4 +129,3 @@ async def test_another_wrong_key_costs_three_more_at_most():
 
     await world.run(290, (100, try_another))
     assert len(world.refused) == 2 * MOST_REFUSED
-    assert {lane.cadence for lane in world.rig.lanes.values()} == {Cadence(10.0, 300.0)}

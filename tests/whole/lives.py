@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,8 @@ import anyio
 import yaml
 
 from tests.whole.daemon import surroundings, until
-from watcher.store import open_journal
+from watcher.store.sqlite.ledger import read_events
+from watcher.store.sqlite.schema import connect
 
 ROOT = Path(__file__).parents[2]
 POINTS = (
@@ -182,8 +183,8 @@ async def nursery(folder, values, *, seed=0):
 
 def journal(folder):
     """Everything in the journal of a store."""
-    with open_journal(folder / "watcher.db") as reader:
-        return list(reader.events(0, 10**9))
+    with closing(connect(folder / "watcher.db", read_only=True)) as db:
+        return read_events(db, 0, 10**9, None)
 
 
 def check_story(story, events):

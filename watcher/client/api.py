@@ -13,15 +13,13 @@ import anyio
 from watcher.client.credentials.base import Credentials
 from watcher.client.endpoint import iam_endpoint_of
 from watcher.client.gateway import Gateway, Question
-from watcher.client.shared import Line, OnRequest, RequestKind
+from watcher.client.shared import OnRequest, RequestKind, SharedClient
 from watcher.client.transport import BODY_LIMIT, Route, route_to, tls_context
 from watcher.core.errors import Malformed, Refusal, Rejected
-from watcher.core.model import ListPage, Snapshot
+from watcher.core.model import ListPage, Snapshot, check_job_id
 from watcher.core.wire import decode_job, decode_page
 
-_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PROJECT_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_NOT_JOBS = frozenset({"templates", "services"})  # other resources of the API
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +27,7 @@ class ApiTarget:
     """Where the jobs are.
 
     Attributes:
+        name: What the operator calls it.
         endpoint: Address of ModelArts, https unless it is this machine itself.
         project_id: None to look it up by the region's name.
         region: Needed where the project is looked up.
@@ -45,6 +44,7 @@ class ApiTarget:
     timeout: float = 10.0
     body_limit: int = BODY_LIMIT
     ca_file: Path | None = None
+    name: str = ""
 
     def route(self, address: str) -> Route:
         """Return the way to one of its addresses.
@@ -67,13 +67,15 @@ class DevServerApi:
 
     def __init__(
         self,
-        line: Line,
+        shared: SharedClient,
         target: ApiTarget,
         credentials: Credentials,
         on_request: OnRequest | None = None,
     ) -> None:
-        self._clock = line.clock
-        self._gateway = Gateway(line, credentials, on_request or _count_nothing)
+        self._clock = shared.clock
+        self._gateway = Gateway(
+            shared, credentials, on_request or _count_nothing, target.name
+        )
         self._route = target.route(target.endpoint)
         self._projects = ProjectLookup(self._gateway, target)
 
@@ -88,6 +90,11 @@ class DevServerApi:
         return self._clock.skew(self._route.host)
 
     @property
+    def clock_astray(self) -> float:
+        """Seconds by which the server's date is off that is not believed, else 0.0."""
+        return self._clock.astray(self._route.host)
+
+    @property
     def locked(self) -> bool:
         """Whether requests are held back because the key was refused."""
         return self._gateway.locked
@@ -98,9 +105,9 @@ class DevServerApi:
         return self._gateway.account
 
     @property
-    def width(self) -> int | None:
+    def key_limit(self) -> int | None:
         """How many requests the key lets be on their way at once; None: any number."""
-        return self._gateway.width
+        return self._gateway.key_limit
 
     async def fetch(self, job_id: str) -> Snapshot:
         """Ask for one job.
@@ -108,8 +115,10 @@ class DevServerApi:
         Raises:
             ApiError: No usable answer; the subclass says why.
         """
-        if not _JOB_ID.fullmatch(job_id) or job_id in _NOT_JOBS:
-            raise Malformed("not the id of a job, so it was not asked for")
+        try:
+            check_job_id(job_id)
+        except ValueError:
+            raise Malformed("not the id of a job, so it was not asked for") from None
         project_id = await self._projects.find()
         return await self._gateway.ask(
             Question(

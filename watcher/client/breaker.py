@@ -128,7 +128,7 @@ class Breaker:
         return self._era.circuit.opened
 
     @property
-    def width(self) -> int:
+    def key_limit(self) -> int:
         """How many requests may be on their way at once; more would stand in line."""
         return max(1, self._era.circuit.width(anyio.current_time()))
 

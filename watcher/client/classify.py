@@ -97,13 +97,7 @@ def classify(
 
 def not_about_a_job(error: JobNotFound) -> Rejected:
     """Return what a "not found" means for a call that names no job."""
-    return Rejected(
-        error.message,
-        status_code=error.status_code,
-        error_code=error.error_code,
-        request_id=error.request_id,
-        retry_after=error.retry_after,
-    )
+    return Rejected(error.message, **error.details)
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:

@@ -1,7 +1,8 @@
 """The servers' time, learned from the Date header of their answers.
 
 The gateway refuses a signature whose date is more than 15 minutes off, and a few of those
-lock the key; so requests are dated by its clock and not by ours.
+lock the key; so requests are dated by its clock and not by ours. A date that is more than
+a day from ours is noted and not believed: what it says of us we would sign.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from collections.abc import Callable
 from functools import lru_cache
 from statistics import median
 
+import structlog
+
 from watcher.client.classify import http_date
 
 STEP = 60.0
+MOST_SKEW = 86_400.0
+"""Seconds between two clocks; beyond it one of them is not set at all."""
 _SAMPLES = 5
 _RESOLUTION = 1.0  # a Date header has whole seconds
 _SLOW = 5.0  # an answer slower than that says little about the time
+
+log = structlog.get_logger()
 
 _seconds_of = lru_cache(maxsize=16)(http_date)
 
@@ -33,6 +40,7 @@ class ServerClock:
         self._samples: dict[str, deque[float]] = {}
         self._last: deque[float] = deque()
         self._doubted: set[str] = set()
+        self._astray: dict[str, float] = {}
 
     def note(self, host: str, date: str, sent: float, received: float) -> None:
         """Learn from one answer.
@@ -46,15 +54,30 @@ class ServerClock:
         shown = _seconds_of(date)
         if shown is None:
             return
+        sample = (sent + received) / 2 - (shown + _RESOLUTION / 2)
+        if not self._believes(host, sample):
+            return
         samples = self._samples.setdefault(host, deque(maxlen=_SAMPLES))
         if samples and received - sent > _SLOW:
             return
-        sample = (sent + received) / 2 - (shown + _RESOLUTION / 2)
         if samples and abs(sample - median(samples)) > STEP:
             samples.clear()  # a clock was set: what was known is void
             self._doubted.discard(host)
         samples.append(sample)
         self._last = samples
+
+    def _believes(self, host: str, sample: float) -> bool:
+        if abs(sample) <= MOST_SKEW:
+            self._astray.pop(host, None)
+            return True
+        if host not in self._astray:
+            log.warning("clock.disbelieved", host=host, skew_seconds=round(sample))
+        self._astray[host] = sample
+        return False
+
+    def astray(self, host: str) -> float:
+        """Return the seconds by which a date is off that is not believed, else 0.0."""
+        return self._astray.get(host, 0.0)
 
     def skew(self, host: str) -> float:
         """Return the seconds that this machine is ahead; 0.0 within one second."""

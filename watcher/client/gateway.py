@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from traceback import format_tb
 from typing import Generic, TypeVar
+
+import structlog
 
 from watcher.client.classify import classify, not_about_a_job, request_id_of
 from watcher.client.clock import STEP
 from watcher.client.credentials.base import Credentials, Proof, Token
-from watcher.client.masking import Mask
-from watcher.client.shared import Line, OnRequest, RequestKind
+from watcher.client.masking import Mask, of_request
+from watcher.client.shared import OnRequest, RequestKind, SharedClient
 from watcher.client.signing import Call, Key, Query, sign
 from watcher.client.transport import Answer, Route, exchange, in_time
 from watcher.core.errors import (
@@ -25,6 +28,8 @@ from watcher.core.errors import (
     Refusal,
     Rejected,
 )
+
+log = structlog.get_logger()
 
 _Meaning = TypeVar("_Meaning")
 
@@ -63,11 +68,17 @@ class Gateway:
     """Asks in the name of one target's credentials."""
 
     def __init__(
-        self, line: Line, credentials: Credentials, on_request: OnRequest
+        self,
+        shared: SharedClient,
+        credentials: Credentials,
+        on_request: OnRequest,
+        target: str,
     ) -> None:
-        self._line = line
+        self._shared = shared
         self._credentials = credentials
         self._on_request = on_request
+        self._target = target
+        self._surprises: set[tuple[str, type[Exception]]] = set()
         self._cover = Cover.of(None)
         self._account: str | None = None
         self._fingerprint: Hashable = None
@@ -79,18 +90,18 @@ class Gateway:
         return self._account
 
     @property
-    def width(self) -> int | None:
+    def key_limit(self) -> int | None:
         """How many requests the key lets be on their way at once; None: any number."""
         if self._account is None:
             return None if self._unsigned else 1
-        return self._line.breakers.of(self._account).width
+        return self._shared.breakers.of(self._account).key_limit
 
     @property
     def locked(self) -> bool:
         """Whether requests are held back because the key was refused."""
         if self._account is None:
             return False
-        return self._line.breakers.of(self._account).locked
+        return self._shared.breakers.of(self._account).locked
 
     async def ask(self, question: Question[_Meaning]) -> _Meaning:
         """Return the meaning of the answer, within the time of the route.
@@ -101,11 +112,34 @@ class Gateway:
         Raises:
             ApiError: No usable answer; the subclass says why.
         """
-        return await in_time(question.route, self._ask(question))
+        try:
+            return await in_time(question.route, self._ask(question))
+        except ApiError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - one request must not end the process
+            failure = self._unexpected(question.kind, exc)
+        raise failure
+
+    def _unexpected(self, kind: RequestKind, exc: Exception) -> ApiError:
+        """Return the failure that a fault of our own makes of one request.
+
+        Its traceback is told once for each kind; not its text, which may hold a header.
+        """
+        fault = type(exc)
+        if (kind, fault) not in self._surprises:
+            self._surprises.add((kind, fault))
+            log.error(
+                "api.unexpected",
+                target=self._target,
+                request=kind,
+                error=fault.__name__,
+                exception="".join(format_tb(exc.__traceback__)),
+            )
+        return Malformed(f"an answer that was not expected ({fault.__name__})")
 
     async def _ask(self, question: Question[_Meaning]) -> _Meaning:
         proof = await self._credentials.current()
-        offset = self._line.clock.offset(question.route.host)
+        offset = self._shared.clock.offset(question.route.host)
         try:
             return await self._attempt(question, proof)
         except Rejected as error:
@@ -125,7 +159,7 @@ class Gateway:
             error: How it was refused.
             offset: Of the time that the refused request was dated with.
         """
-        sent, clock = error.status_code is not None, self._line.clock
+        sent, clock = error.status_code is not None, self._shared.clock
         if proof is None or not sent or error.refusal is Refusal.LOCKED:
             return None
         expired = error.refusal is Refusal.EXPIRED
@@ -145,24 +179,30 @@ class Gateway:
             return await self._send(question, proof)
         changed = proof.fingerprint != self._fingerprint
         self._account, self._fingerprint = proof.account, proof.fingerprint
-        breaker = self._line.breakers.of(proof.account)
+        breaker = self._shared.breakers.of(proof.account)
         async with breaker.attempt(proof.fingerprint, changed=changed):
             return await self._send(question, proof)
 
     async def _send(
         self, question: Question[_Meaning], proof: Proof | None
     ) -> _Meaning:
-        clock, route = self._line.clock, question.route
+        clock, route = self._shared.clock, question.route
         call = self._call(question, proof)
         self._on_request(question.kind)
         sent = clock.machine_time()
-        answer = await exchange(self._line.session, route, call)
+        answer = await exchange(self._shared.session, route, call)
         received = clock.machine_time()
         clock.note(route.host, answer.headers.get("Date", ""), sent, received)
-        return self._read(question, proof, answer, received)
+        mask = self._mask(proof) | of_request(call.headers)
+        return _read(question, mask, answer, received)
+
+    def _mask(self, proof: Proof | None) -> Mask:
+        if proof is not self._cover.proof:
+            self._cover = Cover.of(proof)
+        return self._cover.mask
 
     def _call(self, question: Question[_Meaning], proof: Proof | None) -> Call:
-        host, clock = question.route.host, self._line.clock
+        host, clock = question.route.host, self._shared.clock
         headers = {"Host": host}
         if question.project_id is not None:
             headers["X-Project-Id"] = question.project_id
@@ -176,26 +216,20 @@ class Gateway:
                 pass
         return replace(call, headers=headers)
 
-    def _read(
-        self,
-        question: Question[_Meaning],
-        proof: Proof | None,
-        answer: Answer,
-        now: float,
-    ) -> _Meaning:
-        if proof is not self._cover.proof:
-            self._cover = Cover.of(proof)
-        mask = self._cover.mask
-        body = mask.apply(answer.body)
-        if answer.status != HTTPStatus.OK:
-            headers = mask.headers(answer.headers)
-            raise _failure(question.kind, classify(answer.status, headers, body, now))
-        try:
-            return question.decode(body)
-        except Malformed as error:
-            error.status_code = answer.status
-            error.request_id = request_id_of(mask.headers(answer.headers))
-            raise
+
+def _read(
+    question: Question[_Meaning], mask: Mask, answer: Answer, now: float
+) -> _Meaning:
+    body = mask.apply(answer.body)
+    if answer.status != HTTPStatus.OK:
+        headers = mask.headers(answer.headers)
+        raise _failure(question.kind, classify(answer.status, headers, body, now))
+    try:
+        return question.decode(body)
+    except Malformed as error:
+        error.status_code = answer.status
+        error.request_id = request_id_of(mask.headers(answer.headers))
+        raise
 
 
 def _failure(kind: RequestKind, error: ApiError) -> ApiError:

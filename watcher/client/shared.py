@@ -17,7 +17,7 @@ OnRequest = Callable[[RequestKind], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SharedClient:
     """Connections, the servers' time, and the breakers."""
 
     session: aiohttp.ClientSession

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
-from watcher.commands.command import Commands, Flags, add, origin_of
+import anyio
+
+from watcher.commands.command import Commands, Exit, Flags, add, complain, origin_of
 from watcher.core.errors import SettingsError
 from watcher.core.journal import line
-from watcher.core.model import JournalEvent
+from watcher.encoding import encode_json
+from watcher.ports import JournalReader
 
 BATCH = 1000
-LOOK_EVERY = 0.5
 
 
 def add_to(commands: Commands) -> None:
@@ -28,75 +27,69 @@ def add_to(commands: Commands) -> None:
 
 
 def _events(args: argparse.Namespace, flags: Flags) -> int:
-    from watcher.store import database_path
+    from watcher.store import JournalFile, database_path
 
-    folder = Path(os.environ.get("STATE_DIRECTORY", "."))
-    path = database_path(origin_of(args, flags).load().store.url, folder)
+    path = database_path(origin_of(args, flags).load().store.url)
     if path is None:
         raise SettingsError(["store.url: memory: keeps no journal that could be read"])
-    return main(path, args.after, args.job, args.follow, sys.stdout.buffer)
+    if not args.follow and not path.exists():
+        raise SettingsError([f"store.url: {path} is not there; no daemon has made it"])
+    tell = follow if args.follow else show
+    try:
+        return anyio.run(
+            tell, JournalFile(path), args.after, args.job, sys.stdout.buffer
+        )
+    except BrokenPipeError:  # the reader has left
+        _silence(sys.stdout.buffer)
+        return Exit.OK
 
 
-def _pause() -> None:
-    time.sleep(LOOK_EVERY)  # noqa: TID251 - a command without a loop
-
-
-def main(
-    path: Path,
-    after: int,
-    job: str | None,
-    follow: bool,
-    out: BinaryIO,
-    *,
-    pause: Callable[[], None] = _pause,
+async def show(
+    journal: JournalReader, after: int, job: str | None, out: BinaryIO
 ) -> int:
-    """Write the events of a journal, one a line, and return the exit code.
+    """Write the events of a journal that are there, and return the exit code."""
+    told = await _write(journal, after, job, out)
+    if told is None and job and not await journal.read(0, 1, job):
+        complain(f"no event of a job {job} is in the journal")
+        return Exit.FAILED
+    return Exit.OK
+
+
+async def follow(
+    journal: JournalReader, after: int, job: str | None, out: BinaryIO
+) -> int:
+    """Write the events of a journal as they come, until interrupted."""
+    highest = -1
+    while True:
+        highest = await journal.grown(highest)
+        after = after if after <= highest else 0  # it was the number of another journal
+        after = await _write(journal, after, job, out) or after
+
+
+async def _write(
+    journal: JournalReader, after: int, job: str | None, out: BinaryIO
+) -> int | None:
+    """Write what comes after a number, one event a line.
 
     Args:
-        path: The store's file; it is not locked, so its daemon may run.
+        journal: What to read.
         after: Only events with a higher number.
         job: Only events of the job with this id; None means all.
-        follow: Wait for more, until interrupted.
-        out: Takes the lines; a reader that leaves ends it.
-        pause: Waits between two looks.
+        out: Takes the lines.
+
+    Returns:
+        The number of the last event; None where there was none.
 
     Raises:
-        SettingsError: There is no store.
-        StoreError: It cannot be read.
+        StoreError: The journal cannot be read.
+        BrokenPipeError: The reader of the lines has left.
     """
-    from watcher.encoding import encode_json
-
-    if not path.exists():
-        raise SettingsError([f"store.url: {path} is not there; no daemon has made it"])
-    try:
-        while True:
-            for batch in _batches(path, after, job):
-                out.writelines(encode_json(line(event)) + b"\n" for event in batch)
-                out.flush()
-                after = batch[-1].seq
-            if not follow:
-                return 0
-            pause()
-    except BrokenPipeError:
-        _silence(out)
-        return 0
-
-
-def _batches(path: Path, after: int, job: str | None) -> Iterator[list[JournalEvent]]:
-    """Read to the end, each batch from the file as it is then named.
-
-    Between two batches nothing is held open: neither the daemon's write-ahead log nor
-    a file that was replaced.
-    """
-    from watcher.store import open_journal
-
-    while True:
-        with open_journal(path) as journal:
-            batch = list(journal.events(after, BATCH, job))
-        if not batch:
-            return
-        yield batch
-        after = batch[-1].seq
+    last = None
+    while batch := await journal.read(last or after, BATCH, job):
+        out.writelines(encode_json(line(event)) + b"\n" for event in batch)
+        out.flush()
+        last = batch[-1].seq
+    return last
 
 
 def _silence(out: BinaryIO) -> None:

@@ -17,7 +17,7 @@ WatcherError
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, TypedDict, Unpack
 
 
 class Reason(StrEnum):
@@ -87,8 +87,8 @@ class SinkError(WatcherError):
     """A sink did not take an event; it is offered again."""
 
 
-class ApiError(WatcherError):
-    """A request to the cloud API that gave no usable answer.
+class Details(TypedDict, total=False):
+    """What is known of an answer that was no good.
 
     Attributes:
         status_code: HTTP status, or None when no answer came.
@@ -97,23 +97,34 @@ class ApiError(WatcherError):
         retry_after: Seconds that the server asked us to wait, or None.
     """
 
+    status_code: int | None
+    error_code: str | None
+    request_id: str | None
+    retry_after: float | None
+
+
+class ApiError(WatcherError):
+    """A request to the cloud API that gave no usable answer; has all of `Details`."""
+
     reason: ClassVar[Reason]
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status_code: int | None = None,
-        error_code: str | None = None,
-        request_id: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
+    def __init__(self, message: str, **details: Unpack[Details]) -> None:
         super().__init__(message)
         self.message = message
-        self.status_code = status_code
-        self.error_code = error_code
-        self.request_id = request_id
-        self.retry_after = retry_after
+        self.status_code = details.get("status_code")
+        self.error_code = details.get("error_code")
+        self.request_id = details.get("request_id")
+        self.retry_after = details.get("retry_after")
+
+    @property
+    def details(self) -> Details:
+        """All but the message, to make another failure of the same answer."""
+        return Details(
+            status_code=self.status_code,
+            error_code=self.error_code,
+            request_id=self.request_id,
+            retry_after=self.retry_after,
+        )
 
 
 class Unreachable(ApiError):  # noqa: N818
@@ -148,18 +159,9 @@ class Rejected(ApiError):  # noqa: N818
         message: str,
         *,
         refusal: Refusal = Refusal.REQUEST,
-        status_code: int | None = None,
-        error_code: str | None = None,
-        request_id: str | None = None,
-        retry_after: float | None = None,
+        **details: Unpack[Details],
     ) -> None:
-        super().__init__(
-            message,
-            status_code=status_code,
-            error_code=error_code,
-            request_id=request_id,
-            retry_after=retry_after,
-        )
+        super().__init__(message, **details)
         self.refusal = refusal
 
 

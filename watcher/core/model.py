@@ -1,4 +1,4 @@
-"""The values that flow through the watcher: frozen, slotted, without behaviour.
+"""The values that flow through the watcher: frozen and slotted.
 
 All times are Unix seconds as `float`, on this machine's clock unless the name ends in
 `_at` of an API value (`created_at`, `updated_at`), which are the API's own.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, NamedTuple
 
-from watcher.core.errors import Reason
+from watcher.core.errors import ApiError, Reason
 
 LAGGING_LIMIT = 300.0
 """Seconds that a job which says FINISHED is watched on while a task says otherwise."""
@@ -154,6 +155,11 @@ class PollFailed:
     request_id: str | None = None
     retry_after: float | None = None
 
+    @classmethod
+    def of(cls, error: ApiError) -> PollFailed:
+        """Turn a failure that was raised into the value."""
+        return cls(reason=error.reason, error_msg=error.message, **error.details)
+
 
 @dataclass(frozen=True, slots=True)
 class Absence:
@@ -168,6 +174,33 @@ class Absence:
     last_seen: float
 
 
+class Tick(NamedTuple):
+    """A moment on a clock that nobody sets.
+
+    Attributes:
+        life: Tells one life of the process from another, such as when it began.
+        seconds: Monotonic; comparable within one life only.
+    """
+
+    life: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lasted:
+    """For how long something has been seen to last.
+
+    Attributes:
+        seconds: From the first look that showed it to the last.
+        wall: Unix seconds of the last.
+        tick: Likewise, on the clock that nobody sets.
+    """
+
+    seconds: float
+    wall: float
+    tick: Tick
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """All that is known of one watched job.
@@ -180,13 +213,15 @@ class JobRecord:
         tasks_seen_at: Likewise of the last that had a task list.
         quiet_answers: Answers running whose task list showed nothing open, while the
             job's own word told neither way.
-        lagging_since: When the job was first seen FINISHED with a task still open.
+        lagging: Since the job was first seen FINISHED with a task still open.
         missing_answers: Answers running that named the job as missing.
-        missing_since: Time of the first of these.
+        missing: Since the first of these.
         failures: Polls running without a good answer.
         failure: The last poll's failure; None after a good answer.
         flagged: Status words that are unknown and were already reported.
         ordinals: Transitions told so far, by subject; makes event ids deterministic.
+            A subject is an event, and a task's id with it where it tells of a task;
+            of such an event alone it is the least number of a task not named.
     """
 
     key: JobKey
@@ -201,13 +236,39 @@ class JobRecord:
     tasks_seen_at: float | None = None
     finished_at: float | None = None
     quiet_answers: int = 0
-    lagging_since: float | None = None
+    lagging: Lasted | None = None
     missing_answers: int = 0
-    missing_since: float | None = None
+    missing: Lasted | None = None
     failures: int = 0
     failure: PollFailed | None = None
     flagged: frozenset[str] = frozenset()
     ordinals: Mapping[str, int] = field(default_factory=dict)
+
+
+LOOK_FIELDS = frozenset(
+    {
+        "last_poll_at",
+        "last_success_at",
+        "tasks_seen_at",
+        "quiet_answers",
+        "lagging",
+        "missing_answers",
+        "missing",
+        "failures",
+        "failure",
+    }
+)
+"""What a look changes in a record though the job stayed as it was."""
+
+_shown = attrgetter(*(f.name for f in fields(JobRecord) if f.name not in LOOK_FIELDS))
+
+
+def shows_the_same(one: JobRecord, other: JobRecord) -> bool:
+    """Whether two records differ in nothing but their looks.
+
+    A field is compared unless it is named in `LOOK_FIELDS`.
+    """
+    return one is other or bool(_shown(one) == _shown(other))
 
 
 class Level(StrEnum):

@@ -14,6 +14,9 @@ from itertools import count
 from watcher.core.errors import Reason
 from watcher.core.model import LAGGING_LIMIT, JobKey, JobRecord, Phase, PollFailed
 
+TICK = 0.1
+"""Seconds; polls that fall due within one are released together."""
+_ROUNDING = 1e-6  # of a tick: how far off the grid a float may be
 INTERVAL_JITTER = 0.1
 BACKOFF_JITTER = 0.25
 FIRST_PAUSE = 1.0
@@ -58,9 +61,11 @@ def next_delay(record: JobRecord, cadence: Cadence, chance: float) -> float | No
     if failure is not None:
         return spread(min(cadence.interval, LONGEST_CONFIRMATION), chance)
     if record.phase is Phase.UNKNOWN and record.job is not None:
-        limit = cadence.backoff_max if record.lagging_since is None else LAGGING_LIMIT
-        return spread(max(cadence.interval, min(limit, cadence.backoff_max)), chance)
-    doubtful = record.quiet_answers or record.lagging_since or record.absences
+        delay = spread(cadence.ceiling, chance)
+        if record.lagging is None:
+            return delay
+        return min(delay, max(cadence.interval, LAGGING_LIMIT - record.lagging.seconds))
+    doubtful = record.quiet_answers or record.lagging or record.absences
     look = cadence.interval if doubtful or record.job is None else cadence.look
     return spread(look or cadence.interval, chance)
 
@@ -81,6 +86,16 @@ def retry_after(failure: PollFailed) -> float:
     return min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
 
 
+def tick_before(moment: float) -> float:
+    """Return the last tick that is not after a moment."""
+    return math.floor(moment / TICK + _ROUNDING) * TICK
+
+
+def tick_after(moment: float) -> float:
+    """Return the first tick that is not before a moment."""
+    return math.ceil(moment / TICK - _ROUNDING) * TICK
+
+
 class DueQueue:
     """Which job is due when; one heap, earliest deadline first."""
 
@@ -98,7 +113,7 @@ class DueQueue:
         self._entries[key] = entry
         heapq.heappush(self._heap, (*entry, key))
 
-    def hasten(self, key: JobKey, at: float) -> None:
+    def bring_forward(self, key: JobKey, at: float) -> None:
         """Make a job that is queued due by this time."""
         due = self.due_at(key)
         if due is not None and due > at:
@@ -133,18 +148,47 @@ class DueQueue:
         return self._entries.get(key) != (due, number)
 
 
-class Pace:
-    """The request rate of one target: a bucket of one token that refills at `rate`.
+class Newest:
+    """Tells which answers were overtaken, by when their requests were sent.
 
-    So no second carries more than `rate` plus one request. A throttle halves the rate;
-    it grows back to the ceiling evenly over a minute.
+    A slow answer shows an older state than one that was asked for later and came
+    before it: taken in, it would be told as a change back.
+    """
+
+    def __init__(self) -> None:
+        self._sent_at: dict[JobKey, float] = {}
+
+    def begin(self, key: JobKey, now: float) -> None:
+        """Take answers of a job, to what is sent from now on."""
+        self._sent_at[key] = now
+
+    def takes(self, key: JobKey, sent_at: float) -> bool:
+        """Whether an answer is to be taken in; if so, older ones no more."""
+        newest = self._sent_at.get(key)
+        if newest is None or sent_at < newest:
+            return False
+        self._sent_at[key] = sent_at
+        return True
+
+    def forget(self, key: JobKey) -> None:
+        """Take no answer of a job any more."""
+        self._sent_at.pop(key, None)
+
+
+class RateLimit:
+    """The request rate of one target: a bucket that holds what a tick may send, and one.
+
+    So no second carries more than `rate`, a tenth of it and one request. A throttle
+    halves the rate; it grows back to the ceiling evenly over a minute.
+
+    Source: ATM Forum, generic cell rate algorithm, in its form of virtual scheduling.
     """
 
     def __init__(self, requests_per_second: float) -> None:
         self.ceiling = requests_per_second
         self.rate = requests_per_second
-        self._eased_at = -math.inf
-        self._ready_at = -math.inf
+        self._recovered_at = -math.inf
+        self._expected_at = -math.inf  # of the next request, if all kept to the rate
 
     def limit(self, requests_per_second: float) -> None:
         """Set another ceiling."""
@@ -153,27 +197,24 @@ class Pace:
 
     def ready_at(self) -> float:
         """Return when the next request may be sent."""
-        return self._ready_at
+        return self._expected_at - TICK
 
-    def take(self, now: float) -> bool:
-        """Take the token if it is there."""
-        if now < self._ready_at:
-            return False
-        self._ease(now)
-        self._ready_at = now + 1 / self.rate
-        return True
+    def take(self, now: float) -> None:
+        """Count a request that is sent now."""
+        self._recover_rate(now)
+        self._expected_at = max(self._expected_at, now) + 1 / self.rate
 
     def slow_down(self, now: float) -> None:
         """Halve the rate."""
-        self._ease(now)
+        self._recover_rate(now)
         self.rate = max(self.rate / 2, self.ceiling * SLOWEST_SHARE)
-        self._eased_at = now
+        self._recovered_at = now
 
-    def _ease(self, now: float) -> None:
+    def _recover_rate(self, now: float) -> None:
         if self.rate < self.ceiling:
-            grown = self.ceiling * (now - self._eased_at) / RECOVERY_SECONDS
+            grown = self.ceiling * (now - self._recovered_at) / RECOVERY_SECONDS
             self.rate = min(self.ceiling, self.rate + grown)
-        self._eased_at = now
+        self._recovered_at = now
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from watcher.core.elapsed import lasting
 from watcher.core.errors import Reason
 from watcher.core.model import (
     LAGGING_LIMIT,
-    Absence,
     Job,
+    JobKey,
     JobRecord,
     Level,
     Notice,
@@ -27,8 +28,10 @@ from watcher.core.model import (
     Step,
     Task,
     TaskPhase,
+    Tick,
     Transition,
 )
+from watcher.core.tasks import has_vanished, merge_tasks, without_tasks
 from watcher.core.transitions import (
     DELETED,
     FINISHED,
@@ -48,7 +51,6 @@ from watcher.core.transitions import (
 GONE_ANSWERS = 3
 GONE_SPREAD = 30.0
 QUIET_ANSWERS = 2
-VANISHED_ANSWERS = 2
 MOST_FLAGGED = 32
 
 
@@ -59,26 +61,30 @@ def advance(
     *,
     asked_at: float | None = None,
     skew: float = 0.0,
+    tick: Tick | None = None,
 ) -> Step:
     """Take in the outcome of one poll.
 
     Args:
         record: What was known before.
         event: What the poll gave.
-        now: Wall-clock time of the observation, Unix seconds.
+        now: Wall-clock time of the observation, Unix seconds: what is shown. No
+            conclusion rests on it.
         asked_at: When the request was sent, likewise: what the answer shows was true
             then at the earliest. None takes `now`.
         skew: Seconds that this machine's clock is ahead of the API's.
+        tick: `now` on a clock that nobody sets; None if `now` itself is of such a one.
 
     Returns:
         The new record and what there is to tell; repeating an event tells nothing.
     """
+    tick = tick or Tick(0.0, now)
     match event:
         case Snapshot():
-            seen_at = now if asked_at is None else asked_at
-            return _answered(record, event, now, seen_at, skew)
+            seen = _seen(record, event, now, now if asked_at is None else asked_at)
+            return _told(record, _conclude(seen, event, now, tick), now, skew)
         case PollFailed(reason=Reason.NOT_FOUND):
-            return _missing(record, event, now)
+            return _missing(record, _failed(record, event, now), now, tick)
         case _:
             return Step(_failed(record, event, now))
 
@@ -89,14 +95,46 @@ def forget(record: JobRecord) -> JobRecord:
     Without it a job that is watched again would use event ids again, and what has an id
     that was used counts as told.
     """
-    return JobRecord(record.key, ordinals=record.ordinals)
+    return JobRecord(record.key, ordinals=without_tasks(record.ordinals))
+
+
+def resumed(known: JobRecord | None, key: JobKey, project_id: str | None) -> JobRecord:
+    """Return the record with which the watching of a job begins.
+
+    What was learnt in another project is of another job.
+
+    Args:
+        known: What the store has of this job, if anything.
+        key: The job.
+        project_id: Of the target that watches it; None while that is not known.
+    """
+    record = known or JobRecord(key)
+    if project_id is None or record.project_id == project_id:
+        return record
+    if record.project_id is not None:
+        record = forget(record)
+    return replace(record, project_id=project_id)
+
+
+def is_running_again(record: JobRecord, row: Job) -> bool:
+    """Whether a list row says that a finished job runs, so that it is to be asked.
+
+    A list may lag behind: a row that is no younger than the end that was seen proves
+    nothing. Where a job is gone there is no end to compare with.
+    """
+    if not record.phase.finished or row.status != PROCESSING:
+        return False
+    if record.phase is Phase.GONE or record.job is None:
+        return True
+    ended, moved = record.job.updated_at, row.updated_at
+    return ended is None or moved is None or moved > ended
 
 
 def listed(record: JobRecord) -> Iterator[Task]:
     """Yield the known tasks that have not vanished."""
     absences = record.absences
     for task in record.tasks:
-        if task.id not in absences or absences[task.id].answers < VANISHED_ANSWERS:
+        if not has_vanished(absences.get(task.id)):
             yield task
 
 
@@ -120,7 +158,7 @@ class _Telling:
     ) -> None:
         task_id = fields.get("task_id")
         subject = event if task_id is None else f"{event} {task_id}"
-        ordinal = self.ordinals.get(subject, 0)
+        ordinal = self.ordinals.get(subject, self.ordinals.get(event, 0))
         self.ordinals[subject] = ordinal + 1
         frame = {
             "project_id": self.record.project_id,
@@ -134,44 +172,44 @@ class _Telling:
         self.told.append(transition(key, event, level, ordinal, {**frame, **fields}))
 
 
-def _telling(record: JobRecord, now: float, job: Job | None) -> _Telling:
-    return _Telling(record, now, job, dict(record.ordinals), [])
+def _telling(before: JobRecord, after: JobRecord, now: float) -> _Telling:
+    return _Telling(before, now, after.job, dict(after.ordinals), [])
 
 
-def _answered(
-    record: JobRecord, snapshot: Snapshot, now: float, seen_at: float, skew: float
-) -> Step:
-    tasks, absences = _merge_tasks(record, snapshot)
-    job = _merge_job(record.job, snapshot.job)
-    seen = replace(
-        record,
-        job=job,
-        tasks=tasks,
-        absences=absences,
+def _seen(
+    record: JobRecord, snapshot: Snapshot, now: float, seen_at: float
+) -> JobRecord:
+    merged = merge_tasks(record, snapshot)
+    return replace(
+        merged,
+        job=_merge_job(record.job, snapshot.job),
         first_seen_at=record.first_seen_at or now,
         last_poll_at=now,
         last_success_at=seen_at,
         tasks_seen_at=record.tasks_seen_at if snapshot.tasks is None else seen_at,
         missing_answers=0,
-        missing_since=None,
+        missing=None,
         failures=0,
         failure=None,
     )
-    seen = _conclude(seen, snapshot, now)
-    telling = _telling(record, now, job)
-    if record.job is None:
+
+
+def _told(before: JobRecord, seen: JobRecord, now: float, skew: float) -> Step:
+    telling = _telling(before, seen, now)
+    if before.job is None:
         telling.tell("job.first_seen", _summary(seen))
-    elif record.phase is Phase.GONE:
+    elif before.phase is Phase.GONE:
         telling.tell(
-            "job.reappeared", _summary(seen), not_before=record.last_success_at
+            "job.reappeared", _summary(seen), not_before=before.last_success_at
         )
-    _tell_tasks(telling, record, seen, skew)
-    if record.job is not None:
-        _tell_job(telling, record.job, job)
-    notices = tuple(_notices(record, seen, now))
+    _tell_tasks(telling, before, seen, skew)
+    if before.job is not None and seen.job is not None:
+        _tell_job(telling, before.job, seen.job)
+    notices = tuple(_notices(before, seen))
     words = {str(n.fields["word"]) for n in notices if "word" in n.fields}
-    seen = replace(seen, flagged=record.flagged | words)
-    return _finish(telling, record, seen, notices)
+    if words:
+        seen = replace(seen, flagged=before.flagged | words)
+    return _finish(telling, before, seen, notices)
 
 
 def _merge_job(known: Job | None, answer: Job) -> Job:
@@ -180,31 +218,9 @@ def _merge_job(known: Job | None, answer: Job) -> Job:
     return known if known == answer else answer
 
 
-def _merge_tasks(
-    record: JobRecord, snapshot: Snapshot
-) -> tuple[tuple[Task, ...], Mapping[str, Absence]]:
-    if snapshot.tasks is None:
-        return record.tasks, record.absences
-    if snapshot.tasks == record.tasks:
-        return record.tasks, {}
-    answer = {task.id: task for task in snapshot.tasks}
-    absences = {}
-    merged = []
-    for task in record.tasks:
-        if task.id not in answer:
-            absences[task.id] = _absence(record, task)
-        merged.append(answer.pop(task.id, task))
-    return (*merged, *answer.values()), absences
-
-
-def _absence(record: JobRecord, task: Task) -> Absence:
-    known = record.absences.get(task.id)
-    if known is None:
-        return Absence(1, record.tasks_seen_at or 0.0)
-    return replace(known, answers=known.answers + 1)
-
-
-def _conclude(record: JobRecord, snapshot: Snapshot, now: float) -> JobRecord:
+def _conclude(
+    record: JobRecord, snapshot: Snapshot, now: float, tick: Tick
+) -> JobRecord:
     word = snapshot.job.status
     phases = frozenset(task_phase(task.status) for task in listed(record))
     is_open = not phases.isdisjoint(OPEN)
@@ -215,8 +231,9 @@ def _conclude(record: JobRecord, snapshot: Snapshot, now: float) -> JobRecord:
     elif snapshot.tasks is not None:
         quiet += 1
 
-    lagging = (record.lagging_since or now) if word == FINISHED and is_open else None
-    overdue = lagging is not None and now - lagging >= LAGGING_LIMIT
+    lags = word == FINISHED and is_open
+    lagging = lasting(record.lagging, now, tick) if lags else None
+    overdue = lagging is not None and lagging.seconds >= LAGGING_LIMIT
 
     settled = (word == FINISHED and not is_open) or quiet >= QUIET_ANSWERS or overdue
     if word == DELETED:
@@ -226,7 +243,7 @@ def _conclude(record: JobRecord, snapshot: Snapshot, now: float) -> JobRecord:
         phase = settled_phase(phases, abnormal_count or 0)
     else:
         phase = _open_phase(word, phases)
-    return replace(record, phase=phase, quiet_answers=quiet, lagging_since=lagging)
+    return replace(record, phase=phase, quiet_answers=quiet, lagging=lagging)
 
 
 def _open_phase(word: str | None, phases: frozenset[TaskPhase]) -> Phase:
@@ -255,17 +272,13 @@ def _tell_tasks(
         )
     for task in after.tasks:
         absence = after.absences.get(task.id)
-        if absence != before.absences.get(task.id) and _just_vanished(absence):
+        if has_vanished(absence) and not has_vanished(before.absences.get(task.id)):
             telling.tell(
                 "task.vanished",
                 _task_fields(TaskChange(task, None), task, telling.now - skew),
                 level=Level.WARNING,
                 not_before=absence.last_seen if absence else None,
             )
-
-
-def _just_vanished(absence: Absence | None) -> bool:
-    return absence is not None and absence.answers == VANISHED_ANSWERS
 
 
 def _task_fields(
@@ -317,7 +330,7 @@ def _summary(record: JobRecord) -> dict[str, object]:
     }
 
 
-def _notices(before: JobRecord, after: JobRecord, now: float) -> Iterator[Notice]:
+def _notices(before: JobRecord, after: JobRecord) -> Iterator[Notice]:
     frame = {"target": after.key.target, "job_id": after.key.job_id}
     words = [task.status for task in after.tasks]
     unknown = [w for w in words if task_phase(w) is TaskPhase.UNKNOWN]
@@ -327,25 +340,23 @@ def _notices(before: JobRecord, after: JobRecord, now: float) -> Iterator[Notice
     for word in list(dict.fromkeys(unknown))[: max(0, room)]:
         if word not in before.flagged:
             yield Notice("job.unknown_status", Level.WARNING, {**frame, "word": word})
-    lagging = after.lagging_since
+    lagging = after.lagging
     if after.phase.finished and lagging is not None and not before.phase.finished:
         open_tasks = sum(task_phase(t.status) in OPEN for t in listed(after))
         yield Notice(
             "job.finished_with_open_tasks",
             Level.WARNING,
-            {**frame, "open_tasks": open_tasks, "waited_seconds": now - lagging},
+            {**frame, "open_tasks": open_tasks, "waited_seconds": lagging.seconds},
         )
 
 
-def _missing(record: JobRecord, failure: PollFailed, now: float) -> Step:
-    since = now if record.missing_since is None else record.missing_since
-    answers = record.missing_answers + 1
-    failed = replace(
-        _failed(record, failure, now), missing_answers=answers, missing_since=since
-    )
-    if answers >= GONE_ANSWERS and now - since >= GONE_SPREAD:
-        failed = replace(failed, phase=Phase.GONE)
-    return _finish(_telling(record, now, record.job), record, failed, ())
+def _missing(before: JobRecord, failed: JobRecord, now: float, tick: Tick) -> Step:
+    missing = lasting(before.missing, now, tick)
+    answers = before.missing_answers + 1
+    after = replace(failed, missing_answers=answers, missing=missing)
+    if answers >= GONE_ANSWERS and missing.seconds >= GONE_SPREAD:
+        after = replace(after, phase=Phase.GONE)
+    return _finish(_telling(before, after, now), before, after, ())
 
 
 def _failed(record: JobRecord, failure: PollFailed, now: float) -> JobRecord:

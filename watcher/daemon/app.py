@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import anyio
 import structlog
@@ -19,27 +20,32 @@ import structlog
 from watcher import __version__
 from watcher.client.transport import open_session
 from watcher.core.errors import SettingsError, WatcherError
-from watcher.core.model import check_job_id
+from watcher.core.model import JobKey, check_job_id
+from watcher.daemon.ending import Ending
+from watcher.daemon.fleet import Fleet
 from watcher.daemon.notify import Notifier, open_notifier
-from watcher.daemon.reloader import Reload
+from watcher.daemon.reloader import Reloader
+from watcher.daemon.signals import Wishes, heeding
 from watcher.daemon.targets import Targets
-from watcher.daemon.watch_list import Watching
+from watcher.daemon.watch_list import LOOK_EVERY, WatchList
 from watcher.logs import LineWriter, configure_logging
 from watcher.pages.api import (
     AddJob,
-    Bell,
     EventsPage,
     JobPage,
     JobsPage,
+    Reload,
     RemoveJob,
     ShowConfig,
 )
-from watcher.pages.api import Reload as ReloadAction
 from watcher.pages.health import LivenessPage, ReadinessPage
 from watcher.pages.landing import LandingPage
 from watcher.pages.metrics import MetricsPage
+from watcher.polling.board import Board
+from watcher.polling.committer import Committer
 from watcher.polling.poller import Poller
-from watcher.ports import Action, Page, Sink, Store
+from watcher.polling.sources import JobSources
+from watcher.ports import Action, Page, Retention, Sink, Store
 from watcher.settings.loading import Origin
 from watcher.settings.schema import Settings
 from watcher.settings.showing import as_yaml
@@ -55,6 +61,9 @@ INTERNAL_ERROR = 70
 wall = time.time  # noqa: TID251 - handed out from here
 log = structlog.get_logger()
 
+Run = Callable[[LineWriter], Awaitable[int]]
+FaultPoint = Callable[[str], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -67,15 +76,29 @@ class Started:
     url: str
 
 
-Run = Callable[[LineWriter], Awaitable[int]]
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What is opened, and closed again at the end."""
+
+    store: Store
+    doors: Targets
+    sinks: Sequence[Sink]
+    notifier: Notifier
+    fault_point: FaultPoint
 
 
-def _ignore(_: Started) -> None:
-    return None
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """The parts of the daemon, joined."""
 
-
-def _no_fault(_: str) -> None:
-    return None
+    outside: _Outside
+    board: Board
+    metrics: MetricsPage
+    fleet: Fleet
+    committer: Committer
+    poller: Poller
+    watch_list: WatchList
+    couriers: Sequence[Courier]
 
 
 def main(settings: Settings, run: Run) -> int:
@@ -103,8 +126,8 @@ async def run(
     origin: Origin,
     settings: Settings,
     writer: LineWriter,
-    started: Callable[[Started], None] = _ignore,
-    fault_point: Callable[[str], None] = _no_fault,
+    started: Callable[[Started], None] = lambda _: None,
+    fault_point: FaultPoint = lambda _: None,
 ) -> int:
     """Watch until a signal comes, or until all is done where that is wished.
 
@@ -124,114 +147,150 @@ async def run(
         SettingsError: A target, or the address of the pages, cannot be had.
         StoreError: The store cannot be opened.
     """
+    wishes = Wishes()
     async with AsyncExitStack() as stack:
-        sinks = await _open_sinks(stack, settings, writer)
-        store = await stack.enter_async_context(
-            _open_store(settings, sinks, fault_point)
-        )
-        metrics = MetricsPage()
-        couriers = [
-            Courier(sink, store, jitter=random.random, fault_point=fault_point)
-            for sink in sinks
-        ]
-        session = await stack.enter_async_context(
-            open_session(_most_in_flight(settings))
-        )
-        notifier = stack.enter_context(open_notifier())
-        targets = Targets(session, wall)
-        reload = Reload(origin, settings, targets, metrics, wall, notifier)
-        bell = Bell()
-        poller = Poller(
-            reload.lanes,
-            store,
-            metrics,
-            wall=wall,
-            chance=random.random,
-            announce=partial(_wake, couriers, bell),
-            turned=notifier.turned,
-        )
-        metrics.own.show_sinks(couriers)
-        metrics.own.show_pending(lambda: poller.pending)
-        watching = Watching(
-            poller,
-            reload.lanes,
-            store,
-            settings.finished,
-            served=metrics.served,
-            wall=wall,
-            status=notifier.status,
-        )
-        watching.sources = reload.sources()
-        board = (lambda: poller.records, reload.next_due, wall)
-        pages: list[Page] = [
-            *_pages(poller, watching, metrics),
-            JobsPage(*board),
-            JobPage(*board),
-            EventsPage(store.events, bell.stroke),
-        ]
-        actions: list[Action] = [
-            AddJob(watching.add, check_job_id),
-            RemoveJob(watching.remove),
-            ReloadAction(partial(reload.now, watching)),
-            ShowConfig(lambda: as_yaml(reload.settings)),
-        ]
-        url = await stack.enter_async_context(_serve(pages, actions, reload))
+        stack.enter_context(heeding(wishes))
+        rooms = _join(await _open(stack, settings, writer, fault_point))
+        ending = Ending(rooms.board, settings.finished, wishes)
+        reloader = _reloader(rooms, origin, settings, ending, wishes)
+        await rooms.watch_list.load()
+        await reloader.begin()
+        server = _serve(_pages(rooms), _actions(rooms, reloader), reloader)
+        url = await stack.enter_async_context(server)
         started(Started(url))
         log.info(
             "watcher.started",
             version=__version__,
             targets=list(settings.targets),
+            jobs=len(rooms.board.records),
             listen=url,
         )
-        notifier.ready()
-        await _watch(poller, watching, reload, couriers, store, notifier)
-        return watching.exit_code
+        rooms.outside.notifier.ready()
+        await _work(rooms, reloader, ending, wishes)
+        return ending.exit_code
 
 
-async def _watch(
-    poller: Poller,
-    watching: Watching,
-    reload: Reload,
-    couriers: Sequence[Courier],
-    store: Store,
-    notifier: Notifier,
+async def _open(
+    stack: AsyncExitStack, settings: Settings, writer: LineWriter, fault: FaultPoint
+) -> _Outside:
+    sinks = await _open_sinks(stack, settings, writer)
+    session = await stack.enter_async_context(open_session(_most_in_flight(settings)))
+    return _Outside(
+        store=await stack.enter_async_context(_open_store(settings, sinks, fault)),
+        doors=Targets(session, wall),
+        sinks=sinks,
+        notifier=stack.enter_context(open_notifier()),
+        fault_point=fault,
+    )
+
+
+def _join(outside: _Outside) -> _Rooms:
+    """Make the parts that stand on what was opened, each handed what it needs."""
+    store, fault_point, chance = outside.store, outside.fault_point, random.random
+    board = Board()
+    metrics = MetricsPage(board)
+    own = metrics.own
+    fleet = Fleet(
+        lambda name, target, timeout: outside.doors.open(
+            name, target, timeout, partial(own.requested, name)
+        )
+    )
+    committer = Committer(board, store, store, own, wall=wall, fault_point=fault_point)
+    turned = outside.notifier.turned
+    poller = Poller(fleet.targets, board, committer, own, chance=chance, turned=turned)
+    watch_list = WatchList(
+        fleet.targets,
+        board,
+        committer,
+        store,
+        wake=poller.wake,
+        served=metrics.served,
+        wall=wall,
+    )
+    couriers = [
+        Courier(sink, store, store, jitter=chance, fault_point=fault_point)
+        for sink in outside.sinks
+    ]
+    own.show_sinks(couriers)
+    own.show_store(
+        lambda: committer.pending, lambda: committer.commit_age(anyio.current_time())
+    )
+    return _Rooms(
+        outside, board, metrics, fleet, committer, poller, watch_list, couriers
+    )
+
+
+def _reloader(
+    rooms: _Rooms, origin: Origin, settings: Settings, ending: Ending, wishes: Wishes
+) -> Reloader:
+    return Reloader(
+        origin,
+        settings,
+        wishes,
+        partial(_put_in_force, rooms, ending, JobSources(check_job_id)),
+        lambda good: rooms.metrics.own.reloaded(wall() if good else None),
+        rooms.outside.notifier,
+    )
+
+
+async def _put_in_force(
+    rooms: _Rooms, ending: Ending, sources: JobSources, settings: Settings
 ) -> None:
-    async with anyio.create_task_group() as tasks:
-        for courier in couriers:
-            tasks.start_soon(courier.run)
-        async with anyio.create_task_group() as helpers:
-            helpers.start_soon(watching.run)
-            helpers.start_soon(reload.run, watching)
-            helpers.start_soon(_heed_signals, watching, reload)
-            helpers.start_soon(partial(prune_regularly, store, couriers, now=wall))
-            await poller.run(until=watching.stop.wait)
-            helpers.cancel_scope.cancel()
-        log.info("watcher.stopping")
-        notifier.stopping()
-        for courier in couriers:
+    """Hand each room its part of the settings.
+
+    Raises:
+        SettingsError: A target cannot be asked; nothing was changed.
+    """
+    fleet, metrics = rooms.fleet, rooms.metrics
+    fleet.put_in_force(
+        fleet.plan(settings.targets, settings.poll), anyio.current_time()
+    )
+    metrics.configure(settings.metrics.tasks, settings.metrics.max_task_series)
+    metrics.show_apis(fleet.doors)
+    ending.change(settings.finished)
+    jobs = {
+        name: (target.jobs, target.job_files)
+        for name, target in settings.targets.items()
+    }
+    await rooms.watch_list.change(sources.of(jobs), settings.finished.retention)
+
+
+async def _work(
+    rooms: _Rooms, reloader: Reloader, ending: Ending, wishes: Wishes
+) -> None:
+    """Do everything until the end is asked for; then commit, then tell, what is left."""
+    outside = rooms.outside
+    async with anyio.create_task_group() as telling:
+        for courier in rooms.couriers:
+            telling.start_soon(courier.run)
+        async with anyio.create_task_group() as committing:
+            committing.start_soon(rooms.committer.run)
+            async with anyio.create_task_group() as asking:
+                asking.start_soon(rooms.poller.run)
+                asking.start_soon(_look_regularly, rooms, ending)
+                asking.start_soon(reloader.run)
+                prune = partial(prune_regularly, outside.store, rooms.couriers)
+                asking.start_soon(partial(prune, now=wall))
+                await wishes.end.wait()
+                asking.cancel_scope.cancel()
+            log.info("watcher.stopping")
+            outside.notifier.stopping()
+            rooms.committer.stop()
+        for courier in rooms.couriers:
             courier.stop()
     log.info("watcher.stopped")
 
 
+async def _look_regularly(rooms: _Rooms, ending: Ending) -> None:
+    while True:
+        await rooms.watch_list.look()
+        rooms.outside.notifier.status(rooms.watch_list.summary)
+        ending.look()
+        await anyio.sleep(LOOK_EVERY)
+
+
 def _most_in_flight(settings: Settings) -> int:
     return settings.poll.max_in_flight * len(settings.targets)
-
-
-async def _heed_signals(watching: Watching, reload: Reload) -> None:
-    with anyio.open_signal_receiver(
-        signal.SIGTERM, signal.SIGINT, signal.SIGHUP
-    ) as signals:
-        async for number in signals:
-            if number == signal.SIGHUP:
-                await reload.attempt(watching)
-            else:
-                watching.stop.set()
-
-
-def _wake(couriers: Sequence[Courier], bell: Bell) -> None:
-    bell.ring()
-    for courier in couriers:
-        courier.wake()
 
 
 async def _open_sinks(
@@ -252,47 +311,62 @@ async def _open_sinks(
     return sinks
 
 
-@asynccontextmanager
-async def _open_store(
-    settings: Settings, sinks: Sequence[Sink], fault_point: Callable[[str], None]
-) -> AsyncIterator[Store]:
-    folder = Path(os.environ.get("STATE_DIRECTORY", "."))
-    names = [sink.name for sink in sinks]
-    async with open_store(
+def _open_store(
+    settings: Settings, sinks: Sequence[Sink], fault_point: FaultPoint
+) -> AbstractAsyncContextManager[Store]:
+    journal = settings.journal
+    return open_store(
         settings.store.url,
-        folder=folder,
         now=wall,
-        sinks=names,
+        sinks=[sink.name for sink in sinks],
+        retention=Retention(journal.max_age, journal.max_events),
         fault_point=fault_point,
-    ) as store:
-        yield store
+    )
 
 
-def _pages(poller: Poller, watching: Watching, metrics: MetricsPage) -> list[Page]:
+def _pages(rooms: _Rooms) -> list[Page]:
+    poller, watch_list = rooms.poller, rooms.watch_list
+
+    def next_due(key: JobKey) -> float | None:
+        due = rooms.fleet.due_at(key)
+        return None if due is None else due - anyio.current_time()
+
     return [
-        LandingPage(lambda: poller.records),
-        metrics,
+        LandingPage(rooms.board),
+        rooms.metrics,
         LivenessPage(lambda: poller.turned_at, anyio.current_time),
-        ReadinessPage(lambda: watching.looked and poller.attempted),
+        ReadinessPage(lambda: watch_list.looked and poller.attempted),
+        JobsPage(rooms.board, next_due, wall),
+        JobPage(rooms.board, next_due, wall),
+        EventsPage(rooms.outside.store),
+    ]
+
+
+def _actions(rooms: _Rooms, reloader: Reloader) -> list[Action]:
+    return [
+        AddJob(rooms.watch_list.add, check_job_id),
+        RemoveJob(rooms.watch_list.remove),
+        Reload(reloader.now),
+        ShowConfig(lambda: as_yaml(reloader.settings)),
     ]
 
 
 @asynccontextmanager
 async def _serve(
-    pages: Sequence[Page], actions: Sequence[Action], reload: Reload
+    pages: Sequence[Page], actions: Sequence[Action], reloader: Reloader
 ) -> AsyncIterator[str]:
-    settings = reload.settings
-    file = settings.server.web_config_file
+    settings = reloader.settings.server
+    file = settings.web_config_file
     web_config = WebConfig(file) if file else None
 
     def token() -> str | None:
-        given = reload.settings.server.api_token
+        given = reloader.settings.server.api_token
         return given.get_secret_value() if given else None
 
     async with AsyncExitStack() as stack:
         server = serve(
             pages,
-            *settings.server.address,
+            *settings.address,
             actions=actions,
             token=token,
             web_config=web_config,
@@ -300,7 +374,7 @@ async def _serve(
         try:
             host, port = await stack.enter_async_context(server)
         except OSError as exc:
-            finding = f"cannot listen on {settings.server.listen}: {exc.strerror}"
+            finding = f"cannot listen on {settings.listen}: {exc.strerror}"
             raise SettingsError([f"server.listen: {finding}"]) from None
         scheme = "https" if web_config and web_config.tls else "http"
         yield f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,86 +1,93 @@
-"""Puts settings in force: all of them at the start, a difference when they change."""
+"""When settings are read again, and that they come into force whole or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.to_thread
 import structlog
 
 from watcher.core.errors import SettingsError
-from watcher.core.listing import Listing
-from watcher.core.model import JobKey, check_job_id
-from watcher.core.outages import Outages
-from watcher.core.schedule import Cadence, Pace
 from watcher.daemon.notify import Notifier
-from watcher.daemon.targets import Targets
-from watcher.daemon.watch_list import LOOK_EVERY, Watching
-from watcher.pages.metrics import MetricsPage
-from watcher.polling.sources import Configured, JobFiles
-from watcher.polling.target import Lane
-from watcher.ports import JobApi, JobSource
+from watcher.daemon.signals import Wishes
 from watcher.settings.loading import Origin
-from watcher.settings.schema import Poll, Settings, Target
+from watcher.settings.schema import Settings
 
-FIXED = ("log", "server", "store", "sinks")
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the files that settings come from."""
+FIXED = ("log", "server", "store", "sinks", "journal")
 """Sections that are in force from one start to the next."""
 
 log = structlog.get_logger()
 
 
-class Reload:
+class Reloader:
     """The settings in force, and the way to others.
 
     Attributes:
         settings: Those in force.
-        lanes: Targets by name; changed in place.
     """
 
     def __init__(
         self,
         origin: Origin,
         settings: Settings,
-        targets: Targets,
-        metrics: MetricsPage,
-        wall: Callable[[], float],
+        wishes: Wishes,
+        put_in_force: Callable[[Settings], Awaitable[None]],
+        reloaded: Callable[[bool], None],
         notifier: Notifier,
     ) -> None:
-        """Put the first settings in force.
+        """Make a reloader.
 
-        Raises:
-            SettingsError: A target cannot be asked.
+        Args:
+            origin: Where settings come from.
+            settings: Those that were read at the start.
+            wishes: Where a reload is asked for.
+            put_in_force: Raises SettingsError where they cannot be, and then changes
+                nothing.
+            reloaded: Told whether what was last read is in force.
+            notifier: Told of the beginning and the end of each reload.
         """
         self.settings = settings
-        self.lanes: dict[str, Lane] = {}
         self._origin = origin
-        self._targets = targets
-        self._metrics = metrics
-        self._wall = wall
+        self._wishes = wishes
+        self._put_in_force = put_in_force
+        self._reloaded = reloaded
         self._notifier = notifier
-        self._files: dict[tuple[str, tuple[str, ...]], JobFiles] = {}
         self._turn = anyio.Lock()
         self._read = origin.fingerprint()
-        self._apply(settings, self._open(settings, None))
-        metrics.own.reloaded(wall())
 
-    async def run(self, watching: Watching) -> None:
-        """Reload whenever a file that settings come from has changed."""
+    async def begin(self) -> None:
+        """Put the settings of the start in force.
+
+        Raises:
+            SettingsError: They cannot be.
+        """
+        await self._put_in_force(self.settings)
+        self._reloaded(True)
+
+    async def run(self) -> None:
+        """Reload when it is asked for, or a file that settings come from has changed."""
         while True:
-            await anyio.sleep(LOOK_EVERY)
-            state = await anyio.to_thread.run_sync(self._origin.fingerprint)
-            if state != self._read:
-                await self.attempt(watching)
+            with anyio.move_on_after(LOOK_EVERY):
+                await self._wishes.reload.wait()
+            asked = self._wishes.reload.is_set()
+            self._wishes.reload = anyio.Event()
+            if asked or await self._has_changed():
+                await self.attempt()
 
-    async def attempt(self, watching: Watching) -> None:
+    async def _has_changed(self) -> bool:
+        return await anyio.to_thread.run_sync(self._origin.fingerprint) != self._read
+
+    async def attempt(self) -> None:
         """Reload now; what is found wrong is logged, and changes nothing."""
         try:
-            await self.now(watching)
+            await self.now()
         except SettingsError as exc:
             log.error("config.reload_failed", findings=exc.findings)
 
-    async def now(self, watching: Watching) -> None:
+    async def now(self) -> None:
         """Reload now.
 
         Raises:
@@ -89,114 +96,22 @@ class Reload:
         async with self._turn:
             self._notifier.reloading(anyio.current_time())
             try:
-                await self._change_to_present(watching)
+                await self._change()
+            except SettingsError:
+                self._reloaded(False)
+                raise
             finally:
                 self._notifier.ready()
 
-    async def _change_to_present(self, watching: Watching) -> None:
+    async def _change(self) -> None:
         self._read = await anyio.to_thread.run_sync(self._origin.fingerprint)
-        try:
-            settings = await anyio.to_thread.run_sync(self._origin.load)
-            apis = self._open(settings, self.settings)
-        except SettingsError:
-            self._metrics.own.reloaded(None)
-            raise
-        self._apply(settings, apis)
-        watching.finished = settings.finished
-        watching.sources = self.sources()
-        await watching.look()
-        self._metrics.own.reloaded(self._wall())
-        log.info("config.reloaded", targets=list(settings.targets))
-
-    def next_due(self, key: JobKey) -> float | None:
-        """Return in how many seconds a job is asked next; None where no time is set."""
-        lane = self.lanes.get(key.target)
-        due = lane.queue.due_at(key) if lane else None
-        return None if due is None else due - anyio.current_time()
-
-    def sources(self) -> list[JobSource]:
-        """Return the sources of ids of the settings in force."""
-        sources: list[JobSource] = []
-        files = {}
-        for name, target in self.settings.targets.items():
-            sources.append(Configured(name, target.jobs))
-            if target.job_files:
-                each = (name, target.job_files)
-                files[each] = self._files.get(each) or JobFiles(*each, check_job_id)
-        self._files = files
-        return [*sources, *files.values()]
-
-    def _open(self, new: Settings, old: Settings | None) -> dict[str, JobApi]:
-        """Open the targets that are new or are asked in another way."""
-        return {
-            name: self._targets.open(
-                name,
-                target,
-                new.poll.timeout,
-                partial(self._metrics.own.requested, name),
-            )
-            for name, target in new.targets.items()
-            if old is None
-            or name not in old.targets
-            or old.poll.timeout != new.poll.timeout
-            or _way(old.targets[name]) != _way(target)
-        }
-
-    def _apply(self, new: Settings, apis: dict[str, JobApi]) -> None:
+        settings = await anyio.to_thread.run_sync(self._origin.load)
+        await self._put_in_force(settings)
+        before, self.settings = self.settings, settings
         fixed = [
-            name for name in FIXED if getattr(self.settings, name) != getattr(new, name)
+            name for name in FIXED if getattr(before, name) != getattr(settings, name)
         ]
         if fixed:
             log.warning("config.restart_needed", sections=fixed)
-        for name in self.lanes.keys() - new.targets.keys():
-            del self.lanes[name]
-        for name, target in new.targets.items():
-            if name in self.lanes:
-                self._change(self.lanes[name], target, new.poll, apis.get(name))
-            else:
-                self.lanes[name] = _lane(name, target, new.poll, apis[name])
-        self.settings = new
-        self._metrics.configure(new.metrics.tasks, new.metrics.max_task_series)
-        self._metrics.show_apis({name: lane.api for name, lane in self.lanes.items()})
-
-    def _change(
-        self, lane: Lane, target: Target, poll: Poll, api: JobApi | None
-    ) -> None:
-        old = self.settings
-        if api is not None:
-            lane.reopen(api, anyio.current_time())
-        if old.poll != poll or old.targets[lane.name].discover != target.discover:
-            lane.listing = _listing(target, poll)
-            lane.cadence = Cadence(poll.interval, poll.backoff_max)
-            lane.task_interval = poll.task_interval
-            lane.max_in_flight = poll.max_in_flight
-            lane.pace.limit(poll.requests_per_second)
-
-
-def _way(target: Target) -> dict[str, object]:
-    """Return what a target's API depends on."""
-    return target.model_dump(exclude={"jobs", "job_files", "discover"})
-
-
-def _lane(name: str, target: Target, poll: Poll, api: JobApi) -> Lane:
-    return Lane(
-        name=name,
-        api=api,
-        pace=Pace(poll.requests_per_second),
-        cadence=Cadence(poll.interval, poll.backoff_max),
-        task_interval=poll.task_interval,
-        listing=_listing(target, poll),
-        max_in_flight=poll.max_in_flight,
-        outages=Outages(name),
-    )
-
-
-def _listing(target: Target, poll: Poll) -> Listing:
-    found = target.discover
-    filters = None if found is None else found.model_dump(exclude_none=True)
-    return Listing(
-        poll.mode,
-        interval=poll.interval,
-        task_interval=poll.task_interval,
-        discover=filters,
-    )
+        self._reloaded(True)
+        log.info("config.reloaded", targets=list(settings.targets))

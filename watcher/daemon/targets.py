@@ -18,7 +18,7 @@ from watcher.client.credentials.metadata import ADDRESS, MetadataCredentials
 from watcher.client.credentials.profiles import ProfileCredentials
 from watcher.client.credentials.static import NoCredentials, StaticCredentials
 from watcher.client.endpoint import iam_endpoint_of
-from watcher.client.shared import Line, OnRequest
+from watcher.client.shared import OnRequest, SharedClient
 from watcher.client.signing import Key
 from watcher.client.transport import tls_context
 from watcher.core.errors import Rejected, SettingsError
@@ -46,7 +46,7 @@ class Targets:
             now: Wall clock, Unix seconds.
             environ: Where keys of the kind `chain` are looked for.
         """
-        self._line = Line(session, ServerClock(now), Breakers(_tell_breaker))
+        self._shared = SharedClient(session, ServerClock(now), Breakers(_tell_breaker))
         self._environ = environ
 
     def open(
@@ -69,6 +69,7 @@ class Targets:
         """
         try:
             api_target = ApiTarget(
+                name=name,
                 endpoint=target.url,
                 project_id=target.project_id,
                 region=target.region,
@@ -77,7 +78,7 @@ class Targets:
                 ca_file=target.ca_file,
             )
             credentials = self._credentials(target, timeout, on_request)
-            return DevServerApi(self._line, api_target, credentials, on_request)
+            return DevServerApi(self._shared, api_target, credentials, on_request)
         except OSError as exc:
             finding = exc.strerror or "not a PEM file"
             raise SettingsError([f"targets.{name}.ca_file: {finding}"]) from None
@@ -88,7 +89,7 @@ class Targets:
         self, target: given.Target, timeout: float, on_request: OnRequest | None
     ) -> Credentials:
         metadata = self._environ.get(METADATA_ADDRESS, ADDRESS)
-        line = self._line
+        shared = self._shared
         match target.credentials:
             case given.NoCredentials():
                 return NoCredentials()
@@ -100,7 +101,7 @@ class Targets:
                 return ProfileCredentials(self._environ)
             case given.MetadataCredentials():
                 return MetadataCredentials(
-                    line.session, line.clock.server_time, metadata
+                    shared.session, shared.clock.server_time, metadata
                 )
             case given.TokenCredentials() as user:
                 login = Login(
@@ -112,7 +113,7 @@ class Targets:
                 )
                 address = target.iam_url or iam_endpoint_of(target.region or "")
                 return TokenCredentials(
-                    line,
+                    shared,
                     login,
                     address,
                     timeout=timeout,
@@ -120,7 +121,7 @@ class Targets:
                     on_request=on_request,
                 )
             case given.ChainCredentials():
-                return default_chain(line, self._environ, metadata)
+                return default_chain(shared, self._environ, metadata)
 
 
 def _tell_breaker(account: str, refusal: Rejected | None) -> None:

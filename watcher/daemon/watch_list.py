@@ -1,4 +1,4 @@
-"""Keeps what the poller watches the same as what its sources say."""
+"""Keeps what is watched the same as what the sources of jobs say."""
 
 from __future__ import annotations
 
@@ -8,98 +8,122 @@ import anyio
 import structlog
 
 from watcher.core.errors import StoreError
-from watcher.core.model import JobKey, Phase
-from watcher.polling.poller import Poller
-from watcher.polling.target import Lane
-from watcher.ports import JobSource, Store
-from watcher.settings.schema import Finished
+from watcher.core.model import JobKey, JobRecord
+from watcher.polling.board import Board
+from watcher.polling.committer import Committer
+from watcher.polling.target import Target
+from watcher.ports import JobSource
+from watcher.ports import WatchList as KeptList
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at the sources of jobs."""
+UNSEEN_RETENTIONS = 10
+LEAST_UNSEEN = 86_400.0
+"""Seconds that a finished job stays at least where nobody has scraped its end."""
+MOST_NAMED = 10
 
 log = structlog.get_logger()
 
 
-class Watching:
+class WatchList:
     """The set of watched jobs: configured, in files, added by hand, discovered.
 
     Attributes:
         looked: Whether the sources were read once.
-        finished: What becomes of finished jobs; replaced by a reload.
-        sources: Where ids come from; replaced by a reload.
-        stop: Set when the daemon is to end.
     """
 
     def __init__(
         self,
-        poller: Poller,
-        lanes: Mapping[str, Lane],
-        store: Store,
-        finished: Finished,
+        targets: Mapping[str, Target],
+        board: Board,
+        committer: Committer,
+        kept: KeptList,
         *,
+        wake: Callable[[], None],
         served: Callable[[JobKey], bool],
         wall: Callable[[], float],
-        status: Callable[[str], None],
     ) -> None:
         """Watch nothing yet.
 
         Args:
-            poller: What watches.
-            lanes: Targets by name; those that discover tell what they found.
-            store: Where jobs added while running are kept.
-            finished: What becomes of finished jobs.
+            targets: By name; they ask for the jobs, and tell what they found.
+            board: What is known of the jobs.
+            committer: Begins and ends what is known.
+            kept: Where jobs added while running are kept.
+            wake: Called where there is something new to ask for.
             served: Whether somebody was shown a job's final state.
             wall: Wall clock, Unix seconds.
-            status: Told in one line how it goes.
         """
         self.looked = False
-        self.finished = finished
-        self.sources: Collection[JobSource] = ()
-        self.stop = anyio.Event()
-        self._poller = poller
-        self._lanes = lanes
-        self._store = store
+        self._targets = targets
+        self._board = board
+        self._committer = committer
+        self._kept = kept
+        self._wake = wake
         self._served = served
         self._wall = wall
-        self._status = status
-        self._given: frozenset[JobKey] = frozenset()
+        self._sources: Collection[JobSource] = ()
+        self._retention = 0.0
+        self._projects: Mapping[str, str | None] = {}
+        self._given: Mapping[JobKey, None] = {}  # in the order of the configuration
         self._added: frozenset[JobKey] = frozenset()
         self._problems: frozenset[str] = frozenset()
         self._turn = anyio.Lock()
 
     @property
-    def exit_code(self) -> int:
-        """0, or 1 where a job of a daemon that ends when done did not succeed."""
-        succeeded = set(self._poller.phases) <= {Phase.SUCCEEDED}
-        return int(self.finished.exit_when_done and not succeeded)
+    def summary(self) -> str:
+        """How it goes, in one line."""
+        targets = self._targets.values()
+        jobs = f"{len(self._board.records)} jobs watched"
+        running = f"{sum(target.running for target in targets)} running"
+        failing = sorted(target.name for target in targets if target.failing)
+        return f"{jobs}, {running}; failing targets: {', '.join(failing) or 'none'}"
 
-    @property
-    def done(self) -> bool:
-        """Whether there are jobs and all of them are finished."""
-        phases = self._poller.phases
-        return bool(phases) and all(phase.finished for phase in phases)
+    async def load(self) -> None:
+        """Read which jobs were added in earlier lives; before anything is added.
 
-    async def run(self) -> None:
-        """Look at the sources every few seconds."""
-        self._added = await self._store.watched()
-        while True:
-            await self.look()
-            self._status(self._summary())
-            if self.finished.exit_when_done and self.done:
-                self.stop.set()
-            await anyio.sleep(LOOK_EVERY)
+        Raises:
+            StoreError: They cannot be read.
+        """
+        self._added = await self._kept.watched()
+
+    async def change(self, sources: Collection[JobSource], retention: float) -> None:
+        """Watch what other sources say.
+
+        Args:
+            sources: Where ids come from.
+            retention: Seconds that a finished job stays visible.
+        """
+        self._sources, self._retention = sources, retention
+        await self._leave_projects()
+        await self.look()
+
+    async def _leave_projects(self) -> None:
+        """Forget what is known of jobs of another project than is asked from now on."""
+        before = self._projects
+        self._projects = {name: self._project(name) for name in self._targets}
+        moved = {
+            name
+            for name, project in self._projects.items()
+            if None not in {project, before.get(name)} and project != before[name]
+        }
+        async with self._turn:
+            await self._end([k for k in self._board.watched if k.target in moved])
+
+    def _project(self, target: str) -> str | None:
+        one = self._targets.get(target)
+        return one.api.project_id if one else None
 
     async def look(self) -> None:
         """Read the sources and watch exactly what they say."""
         async with self._turn:
-            readings = [await source.read() for source in self.sources]
+            readings = [await source.read() for source in self._sources]
             self._tell_problems({line for each in readings for line in each.problems})
-            self._given = frozenset().union(*(reading.keys for reading in readings))
-            await self._keep_added(self._discovered())
-            await self._watch(self._given | self._added)
+            self._given = dict.fromkeys(key for each in readings for key in each.keys)
+            await self._keep_discovered()
+            await self._watch()
             self.looked = True
-            before = self._wall() - self.finished.retention
-            self._poller.retire(before, self._served)
+            self._committer.retire(self._is_over)
 
     async def add(self, key: JobKey) -> bool:
         """Watch a job from now on, over restarts too; False if it is watched already.
@@ -108,12 +132,12 @@ class Watching:
             KeyError: There is no such target.
             StoreError: It could not be kept.
         """
-        if key.target not in self._lanes:
+        if key.target not in self._targets:
             raise KeyError(key.target)
         async with self._turn:
-            new = key not in self._poller.watched
-            await self._save(self._added | {key})
-            await self._watch(self._given | self._added)
+            new = key not in self._board.watched
+            await self._keep({key}, ())
+            await self._watch()
             return new
 
     async def remove(self, key: JobKey) -> bool:
@@ -126,53 +150,94 @@ class Watching:
         async with self._turn:
             if key in self._given:
                 raise ValueError("the job stands in the configuration or a job file")
-            if key in self._discovered():
+            if key in self._discovered:
                 raise ValueError("the job is discovered: the list call shows it")
             known = key in self._added
-            await self._save(self._added - {key})
-            await self._watch(self._given | self._added)
+            await self._keep((), {key})
+            await self._watch()
             return known
 
-    def _summary(self) -> str:
-        lanes = self._lanes.values()
-        jobs = f"{len(self._poller.records)} jobs watched"
-        running = f"{sum(len(lane.running) for lane in lanes)} running"
-        failing = sorted(lane.name for lane in lanes if lane.outages.failing)
-        return f"{jobs}, {running}; failing targets: {', '.join(failing) or 'none'}"
-
+    @property
     def _discovered(self) -> frozenset[JobKey]:
-        return frozenset(
-            JobKey(name, job_id)
-            for name, lane in self._lanes.items()
-            if lane.listing.discovers
-            for job_id in lane.listing.found
-        )
+        found = (target.discovered for target in self._targets.values())
+        return frozenset().union(*found)
 
-    async def _keep_added(self, discovered: frozenset[JobKey]) -> None:
-        over = self._poller.retired - discovered
-        reachable = {key for key in self._added if key.target in self._lanes}
+    async def _keep_discovered(self) -> None:
+        """Keep what is found, so that its end is seen though the list has it no more."""
+        found = self._discovered
+        over = frozenset(self._board.retired) - found
         try:
-            await self._save(frozenset(reachable - over) | (discovered - self._given))
+            await self._keep(found - self._given.keys(), over)
         except StoreError as exc:
             log.warning("jobs.not_kept", error=str(exc))
 
-    async def _save(self, added: frozenset[JobKey]) -> None:
-        if added != self._added:
-            await self._store.save_watched(added)
-            self._added = added
+    async def _keep(self, add: Collection[JobKey], remove: Collection[JobKey]) -> None:
+        new = frozenset(add) - self._added
+        old = (frozenset(remove) & self._added) - frozenset(add)
+        if new:
+            await self._kept.add(new)
+            self._added |= new
+        if old:
+            await self._kept.remove(old)
+            self._added -= old
 
-    async def _watch(self, wanted: frozenset[JobKey]) -> None:
-        watched = self._poller.watched
-        gone, new = watched - wanted, sorted(wanted - watched)
+    async def _watch(self) -> None:
+        # What was added to a target that is not in force waits until it is.
+        wanted = [
+            key
+            for key in dict.fromkeys([*self._given, *sorted(self._added)])
+            if key.target in self._targets
+        ]
+        watched = self._board.watched
+        gone = sorted(watched.difference(wanted))
+        new = [key for key in wanted if key not in watched]
+        new += sorted(self._board.retired.keys() & self._discovered)
         try:
-            await self._poller.unwatch(gone)
-            await self._poller.watch(new)
+            await self._end(gone)
+            await self._begin(new)
         except StoreError as exc:
             log.warning("jobs.not_kept", error=str(exc))
         if self.looked and (gone or new):
-            log.info("jobs.changed", added=len(new), removed=len(gone))
+            log.info(
+                "jobs.changed",
+                added=len(new),
+                removed=len(gone),
+                added_jobs=_named(new),
+                removed_jobs=_named(gone),
+            )
+
+    async def _begin(self, keys: Collection[JobKey]) -> None:
+        if not keys:
+            return
+        await self._committer.begin({key: self._project(key.target) for key in keys})
+        now = anyio.current_time()
+        for key in keys:
+            # While the store was asked, a reload may have removed the target.
+            if target := self._targets.get(key.target):
+                target.watch(self._board.records[key], now)
+        self._wake()
+
+    async def _end(self, keys: Collection[JobKey]) -> None:
+        for key in keys:
+            if target := self._targets.get(key.target):
+                target.forget(key)
+        await self._committer.forget(keys)
+
+    def _is_over(self, record: JobRecord) -> bool:
+        """Whether a job was shown for long enough, and its end to somebody."""
+        if record.finished_at is None:
+            return False
+        age = self._wall() - record.finished_at
+        if age < self._retention:
+            return False
+        unseen = max(UNSEEN_RETENTIONS * self._retention, LEAST_UNSEEN)
+        return age >= unseen or self._served(record.key)
 
     def _tell_problems(self, problems: Collection[str]) -> None:
         for problem in sorted(frozenset(problems) - self._problems):
             log.warning("jobs.unreadable", problem=problem)
         self._problems = frozenset(problems)
+
+
+def _named(keys: Collection[JobKey]) -> list[str]:
+    return [f"{key.target}/{key.job_id}" for key in list(keys)[:MOST_NAMED]]

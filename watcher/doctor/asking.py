@@ -145,7 +145,7 @@ class CarefulTargets(Targets):
         environ: Mapping[str, str],
     ) -> None:
         super().__init__(session, now, environ)
-        self._line = replace(self._line, breakers=CarefulBreakers())
+        self._shared = replace(self._shared, breakers=CarefulBreakers())
         self._witness: Witness | None = None
 
     def take(self, name: str, target: given.Target, timeout: float) -> Case:
@@ -170,11 +170,11 @@ class CarefulTargets(Targets):
         Raises:
             Unreachable: None came.
         """
-        clock = self._line.clock
+        clock = self._shared.clock
         sent = clock.machine_time()
         call = Call("GET", route.host, "/", headers={"Host": route.host})
         try:
-            answer = await in_time(route, exchange(self._line.session, route, call))
+            answer = await in_time(route, exchange(self._shared.session, route, call))
         except Malformed:  # a large one
             return False
         date = answer.headers.get("Date", "")

@@ -16,7 +16,6 @@ from tempfile import TemporaryFile
 
 import aiohttp
 
-from watcher.core.errors import StoreError
 from watcher.core.model import check_job_id
 from watcher.doctor.background import call
 from watcher.doctor.findings import Finding, fail, ok, warn
@@ -82,16 +81,13 @@ def _unreadable(problem: str) -> Finding:
 
 async def look_at_store(url: str, environ: Mapping[str, str]) -> Finding:
     """Tell whether the store can be opened, or is open in a daemon."""
-    folder = Path(environ.get("STATE_DIRECTORY", "."))
     try:
-        path = database_path(url, folder)
+        path = database_path(url, environ)
         if path is None:
             return ok("store", "records are kept in memory, so a restart forgets them")
         return await call(partial(_look_at_database, path), LONGEST)
     except TimeoutError:
         return _late("store")
-    except StoreError as exc:
-        return fail("store", str(exc), "correct store.url")
 
 
 def _look_at_database(path: Path) -> Finding:

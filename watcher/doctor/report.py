@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from watcher.client.masking import Mask
 from watcher.doctor.findings import Diagnosis, Finding, Status
+from watcher.encoding import printable
 
 _MARKS = {
     Status.OK: "✓",
@@ -48,14 +49,6 @@ def clean(diagnosis: Diagnosis, secrets: Iterable[SecretStr]) -> Diagnosis:
     return Diagnosis(
         {name: wash_all(findings) for name, findings in diagnosis.targets.items()},
         wash_all(diagnosis.daemon),
-    )
-
-
-def printable(text: str) -> str:
-    """Write out, as Python would, each character that is not to be seen."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text
     )
 
 

@@ -243,7 +243,8 @@ class Examination:
         return fail(step, text, advise(error, self._about), fault_of(error))
 
     async def _judge_clock(self) -> Finding:
-        skew = self._case.api.clock_skew
+        api = self._case.api
+        skew = api.clock_astray or api.clock_skew
         if not self._dated and not skew:
             return skipped("clock", "the server's answers carry no date")
         if not skew:
@@ -251,6 +252,9 @@ class Examination:
         side = "ahead of" if skew > 0 else "behind"
         text = f"this machine's clock is {abs(skew):.0f} s {side} the server's"
         hint = "let NTP set this machine's clock (`timedatectl`)"
+        if api.clock_astray:
+            text += ", which is too much to be believed"
+            return fail("clock", text, hint)
         if abs(skew) > MOST_SKEW:
             text += ", which the API refuses; the daemon dates requests by the server's"
             return fail(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
 from html import escape
 
 from watcher import __version__
-from watcher.core.model import JobKey, JobRecord, Phase
-from watcher.ports import Request, Response
+from watcher.core.model import Phase
+from watcher.ports import Board, Request, Response
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>devserver-watcher</title>
@@ -39,13 +38,13 @@ class LandingPage:
 
     path = "/"
 
-    def __init__(self, records: Callable[[], Mapping[JobKey, JobRecord]]) -> None:
-        """Make the page; `records` returns the board."""
-        self._records = records
+    def __init__(self, board: Board) -> None:
+        """Make the page of a board."""
+        self._board = board
 
     async def respond(self, _: Request) -> Response:
         """Render the counts as they are now."""
-        records = self._records()
+        records = self._board.records
         counts = Counter((key.target, each.phase) for key, each in records.items())
         targets = sorted({target for target, _ in counts})
         rows = "".join(

@@ -1,87 +1,35 @@
-"""The loop: the only place that sleeps, reads a clock, draws jitter or holds the board.
+"""Releases what is due: the only place that waits for time.
 
-One turn: release what is due, take in what was answered, commit, publish. What was
-not committed is not announced.
+One turn of the loop sends all that may go now; it waits for time, for answers and for
+room, and never for the store.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import anyio
-import structlog
 from anyio.abc import TaskGroup
 
-from watcher.core.errors import ApiError, Reason, StoreError
-from watcher.core.listing import Mode
-from watcher.core.model import (
-    JobKey,
-    JobRecord,
-    Notice,
-    Phase,
-    PollFailed,
-    Snapshot,
-    Step,
-)
-from watcher.core.schedule import next_delay, retry_after
-from watcher.core.tracker import advance
-from watcher.core.transitions import PROCESSING
-from watcher.polling.target import Lane, in_turn, next_turn
-from watcher.ports import JobApi, Store, Telemetry
+from watcher.core.errors import ApiError
+from watcher.core.model import PollFailed, Snapshot
+from watcher.core.schedule import tick_after
+from watcher.polling.board import Board
+from watcher.polling.committer import Answer, Committer, log_notices
+from watcher.polling.release import next_release, release
+from watcher.polling.target import Look, PageLook, Target
+from watcher.ports import Observer
 
-TICK = 0.1
-"""Seconds; polls that fall due within one are released together."""
 LONGEST_TURN = 1.0
 """Seconds; the loop turns at least this often, due or not."""
-REAL_OUTAGE = 3
-"""Failed pauses running, after whose end the jobs that failed are asked afresh."""
-MOST_PENDING = 10_000
-"""Jobs with uncommitted transitions; above it nothing is asked until these are."""
-SAVE_EVERY = 5.0
-"""Seconds; a look that changed nothing is saved with the next commit or after this."""
-
-log = structlog.get_logger()
 
 _Answer = TypeVar("_Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    lane: Lane
-    api: JobApi
-    key: JobKey
-    event: Snapshot | PollFailed
-    due: float
-    sent_at: float
-    answered_at: float
-
-    @property
-    def is_void(self) -> bool:
-        """Whether it failed at a door through which nothing is asked any more."""
-        return isinstance(self.event, PollFailed) and self.api is not self.lane.api
-
-
-def _nothing() -> None:
-    return None
-
-
-def _note_nothing(_: float) -> None:
-    return None
-
-
 class Poller:
-    """Watches jobs until they finish.
+    """Asks the targets for what is due on them.
 
     Attributes:
         turned_at: Monotonic time of the loop's last turn; liveness is its age.
@@ -89,360 +37,122 @@ class Poller:
 
     def __init__(
         self,
-        lanes: Mapping[str, Lane],
-        store: Store,
-        telemetry: Telemetry,
+        targets: Mapping[str, Target],
+        board: Board,
+        committer: Committer,
+        observer: Observer,
         *,
-        wall: Callable[[], float],
         chance: Callable[[], float],
-        announce: Callable[[], None] = _nothing,
-        turned: Callable[[float], None] = _note_nothing,
+        turned: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """Make a poller that watches nothing yet.
+        """Make a poller; it asks only within `run`.
 
         Args:
-            lanes: By target name.
-            store: Where records and transitions are committed.
-            telemetry: Told of polls and of published steps.
-            wall: Wall clock, Unix seconds.
+            targets: By name; may change while it runs.
+            board: What is known of the jobs.
+            committer: Takes in the answers.
+            observer: Told of each poll.
             chance: Draws a number in [0, 1).
-            announce: Called after each commit that wrote transitions.
             turned: Called with the monotonic time at each turn of the loop.
         """
-        self._lanes = lanes
-        self._store = store
-        self._telemetry = telemetry
-        self._wall = wall
+        self._targets = targets
+        self._board = board
+        self._committer = committer
+        self._observer = observer
         self._chance = chance
-        self._announce = announce
         self._turned = turned
-        self._records: dict[JobKey, JobRecord] = {}
-        self._retired: dict[JobKey, Phase] = {}
-        self._pending: dict[JobKey, Step] = {}
-        self._unsaved: dict[JobKey, Step] = {}
-        self._unreleased: set[JobKey] = set()
-        self._outcomes: list[_Outcome] = []
         self._woken = anyio.Event()
-        self._settled_at = self._saved_at = -math.inf
-        self._store_failures = 0
+        self._until = 0.0
         self.turned_at = 0.0
-
-    @property
-    def records(self) -> Mapping[JobKey, JobRecord]:
-        """Every watched job, committed state only."""
-        return MappingProxyType(self._records)
-
-    @property
-    def watched(self) -> frozenset[JobKey]:
-        """Every job that `watch` was told of, those no longer shown included."""
-        return frozenset([*self._retired, *self._records])
-
-    @property
-    def retired(self) -> frozenset[JobKey]:
-        """Finished jobs that are shown no more."""
-        return frozenset(self._retired)
-
-    @property
-    def pending(self) -> int:
-        """How many jobs have transitions that the store has not taken yet."""
-        return len(self._pending)
 
     @property
     def attempted(self) -> bool:
         """Whether every job was asked once or is held back by its target's state."""
-        return all(
-            not lane.unattempted or lane.gate.failures for lane in self._lanes.values()
-        )
+        return all(target.attempted for target in self._targets.values())
 
-    @property
-    def phases(self) -> Collection[Phase]:
-        """The phases of all jobs, those no longer shown included."""
-        shown = (record.phase for record in self._records.values())
-        return [*self._retired.values(), *shown]
-
-    async def watch(self, keys: Collection[JobKey]) -> None:
-        """Begin to watch jobs, each first asked within one interval from now."""
-        watched = self.watched
-        known = await self._store.claim([key for key in keys if key not in watched])
-        # While that took its time, a reload may have removed a target.
-        fresh = [k for k in keys if k not in watched and k.target in self._lanes]
-        self._unreleased.difference_update(fresh)
-        now = anyio.current_time()
-        for place, key in enumerate(fresh):
-            lane = self._lanes[key.target]
-            record = known.get(key) or JobRecord(key)
-            if record.project_id is None:
-                record = replace(record, project_id=lane.api.project_id)
-            self._records[key] = record
-            if not record.phase.finished:
-                lane.unattempted.add(key)
-                lane.running.add(key)
-                lane.queue.put(key, now + lane.cadence.interval * place / len(fresh))
-        self._telemetry.published([Step(self._records[key]) for key in fresh])
+    def wake(self) -> None:
+        """Look at once at what is due."""
         self._woken.set()
 
-    async def unwatch(self, keys: Collection[JobKey]) -> None:
-        """Stop watching jobs and forget what is known of them.
-
-        Raises:
-            StoreError: The store still knows them; the next call makes up for it.
-        """
-        for key in keys:
-            if key.target in self._lanes:
-                self._lanes[key.target].forget(key)
-            self._records.pop(key, None)
-            self._retired.pop(key, None)
-            self._pending.pop(key, None)
-            self._unsaved.pop(key, None)
-        self._telemetry.forgotten(keys)
-        self._unreleased.update(keys)
-        if self._unreleased:
-            await self._store.release(frozenset(self._unreleased))
-            self._unreleased.clear()
-
-    def retire(self, before: float, served: Callable[[JobKey], bool]) -> None:
-        """Show no more the jobs that finished long enough ago and were seen to.
-
-        What the store knows of them stays, so that no restart takes them for new.
-
-        Args:
-            before: Unix seconds; jobs that finished later stay.
-            served: Whether somebody was shown a job's final state.
-        """
-        done = [
-            key
-            for key, record in self._records.items()
-            if record.finished_at is not None
-            and record.finished_at <= before
-            and key not in self._pending
-            and served(key)
-        ]
-        for key in done:
-            self._retired[key] = self._records.pop(key).phase
-        self._telemetry.forgotten(done)
-
-    async def run(
-        self, *, until: Callable[[], Awaitable[object]] | None = None
-    ) -> None:
-        """Turn until cancelled, or until `until` returns; then commit what is known."""
+    async def run(self) -> None:
+        """Turn until cancelled; what is on its way then is given up."""
         async with anyio.create_task_group() as tasks:
-            if until is not None:
-                tasks.start_soon(self._end_after, until, tasks.cancel_scope)
             while True:
-                await self._turn(tasks)
-        with anyio.CancelScope(shield=True):
-            self._take_in_all()
-            await self._save()
+                now = self.turned_at = anyio.current_time()
+                self._turned(now)
+                self._release(tasks, now)
+                await self._wait(now)
 
-    @property
-    def _tick(self) -> float:
-        return LONGEST_TURN if self._store_failures else TICK
+    def _release(self, tasks: TaskGroup, now: float) -> None:
+        if not self._committer.has_room:
+            return
+        for target, request in release(self._targets.values(), now):
+            if isinstance(request, Look):
+                tasks.start_soon(self._look, target, request)
+            else:
+                tasks.start_soon(self._list, target, request)
 
-    @property
-    def _has_room(self) -> bool:
-        return len(self._pending) < MOST_PENDING
-
-    async def _end_after(
-        self, until: Callable[[], Awaitable[object]], scope: anyio.CancelScope
-    ) -> None:
-        await until()
-        scope.cancel()
-
-    async def _turn(self, tasks: TaskGroup) -> None:
-        now = self.turned_at = anyio.current_time()
-        self._turned(now)
-        if self._has_room:
-            for lane in in_turn(self._lanes.values(), now):
-                if lane.release_page(now):
-                    tasks.start_soon(self._list, lane)
-                elif job := lane.release(now):
-                    tasks.start_soon(self._poll, lane, *job)
-        if now >= self._settled_at + self._tick:
-            self._settled_at = now
-            await self._settle()
-        await self._wait()
-
-    async def _wait(self) -> None:
-        now = anyio.current_time()
-        turn = self._settled_at + self._tick if self._outcomes else math.inf
-        if self._has_room:
-            turn = min(turn, next_turn(self._lanes.values(), now))
-        with anyio.move_on_after(min(turn - now, LONGEST_TURN)):
+    async def _wait(self, now: float) -> None:
+        soonest = next_release(self._targets.values(), now)
+        self._until = min(soonest, now + LONGEST_TURN)
+        with anyio.move_on_after(self._until - anyio.current_time()):
             await self._woken.wait()
         self._woken = anyio.Event()
 
-    async def _poll(self, lane: Lane, key: JobKey, due: float) -> None:
-        sent_at, api = anyio.current_time(), lane.api
-        event = await _asked(lane, api.fetch(key.job_id))
+    async def _look(self, target: Target, look: Look) -> None:
+        outcome = await _asked(look.api.fetch(look.key.job_id))
         now = anyio.current_time()
-        outcome = _Outcome(lane, api, key, event, due, sent_at, now)
-        if not outcome.is_void:
-            self._work_gate(lane, event, sent_at)
-        self._outcomes.append(outcome)
-        self._woken.set()
-
-    async def _list(self, lane: Lane) -> None:
-        sent_at, api, listing = anyio.current_time(), lane.api, lane.listing
-        limit, offset = listing.page
-        page = await _asked(lane, api.list_jobs(listing.filters, limit, offset))
-        lane.listing_in_flight = False
-        self._woken.set()
-        now, was_active = anyio.current_time(), listing.active
-        if listing is not lane.listing or api is not lane.api:
+        if not self._is_in_force(target):
             return
-        if not isinstance(page, PollFailed):
-            running = {
-                key.job_id: self._records[key].job
-                for key in lane.running
-                if key in self._records  # the target may have been removed meanwhile
-            }
-            for job_id in listing.take(page, running, now):
-                lane.queue.hasten(JobKey(lane.name, job_id), now)
-            self._ask_reappeared(lane, now)
-        elif page.reason in {Reason.THROTTLED, Reason.UNREACHABLE}:
-            self._work_gate(lane, page, sent_at)
-            listing.postponed(lane.gate.opens_at)
-        else:
-            listing.failed(f"{page.reason}: {page.error_msg}", now)
-        if listing.active != was_active:
-            self._change_mode(lane, now)
+        if target.landed(look, outcome, now, self._chance()):
+            self._take_in(target, look, outcome, now)
+        self._plan(target, now)
 
-    def _ask_reappeared(self, lane: Lane, now: float) -> None:
-        for job_id, row in lane.listing.found.items():
-            record = self._records.get(key := JobKey(lane.name, job_id))
-            if record and record.phase is Phase.GONE and row.status == PROCESSING:
-                lane.running.add(key)
-                lane.queue.put(key, now)
-
-    def _change_mode(self, lane: Lane, now: float) -> None:
-        mode = Mode.LIST if lane.listing.active else Mode.DETAIL
-        log.info("poll.mode", target=lane.name, mode=mode, reason=lane.listing.reason)
-        if not lane.listing.active:
-            for key in lane.running:
-                lane.queue.hasten(key, now + lane.cadence.interval * self._chance())
-
-    async def _settle(self) -> None:
-        self._take_in_all()
-        if self._pending or self._settled_at >= self._saved_at + SAVE_EVERY:
-            await self._save()
-
-    def _take_in_all(self) -> None:
-        outcomes, self._outcomes = self._outcomes, []
-        for outcome in outcomes:
-            is_open = self._lanes.get(outcome.lane.name) is outcome.lane
-            if not is_open or outcome.key not in self._records:
-                continue
-            if outcome.is_void:
-                outcome.lane.retry(outcome.key, self._settled_at)
-            else:
-                self._take_in(outcome)
-
-    def _take_in(self, outcome: _Outcome) -> None:
-        lane, key, event = outcome.lane, outcome.key, outcome.event
-        lane.unattempted.discard(key)
-        failure = event if isinstance(event, PollFailed) else None
-        self._telemetry.polled(
-            lane.name,
-            seconds=outcome.answered_at - outcome.sent_at,
-            lag=outcome.sent_at - outcome.due,
-            failure=failure.reason if failure else None,
-        )
-        pending = self._pending.get(key)
-        record = pending.record if pending else self._records[key]
-        if record.project_id is None:
-            record = replace(record, project_id=lane.api.project_id)
-        now = self._wall()
-        asked_at = now - (anyio.current_time() - outcome.sent_at)
-        skew = lane.api.clock_skew
-        step = advance(record, event, now, asked_at=asked_at, skew=skew)
-        if pending:
-            self._pending[key] = pending.followed_by(step)
-        elif step.transitions:
-            self._pending[key] = step
-        else:
-            self._unsaved[key] = step
-            self._publish([step])
-        if failure is None:
-            _tell(lane.outages.succeeded(key))
-        else:
-            _tell(lane.outages.failed(key, failure, len(lane.queue) + 1))
-        _tell(lane.compare_clocks())
-        self._reschedule(outcome, step.record)
-
-    def _reschedule(self, outcome: _Outcome, record: JobRecord) -> None:
-        lane, key = outcome.lane, outcome.key
-        delay = next_delay(record, lane.present_cadence, self._chance())
-        if delay is None:
-            lane.forget(key)
-        else:
-            lane.running.add(key)
-            lane.queue.put(key, (outcome.sent_at + delay) // TICK * TICK)
-
-    def _work_gate(
-        self, lane: Lane, event: Snapshot | PollFailed, sent_at: float
+    def _take_in(
+        self, target: Target, look: Look, outcome: Snapshot | PollFailed, now: float
     ) -> None:
-        now, before = anyio.current_time(), lane.gate
-        if isinstance(event, Snapshot) or not event.reason.concerns_target:
-            lane.gate = before.succeeded(sent_at)
-            if before.failures >= REAL_OUTAGE and not lane.gate.failures:
-                self._ask_afresh(lane, now)
-            return
-        lane.gate = before.failed(
-            sent_at, now, lane.cadence.ceiling, self._chance(), retry_after(event)
+        self._observer.polled(
+            target.name,
+            seconds=now - look.sent_at,
+            lag=look.sent_at - look.due,
+            failure=outcome.reason if isinstance(outcome, PollFailed) else None,
         )
-        counted = lane.gate.failures > before.failures
-        if counted and event.reason is Reason.THROTTLED:
-            lane.pace.slow_down(now)
+        door = look.api
+        record = self._committer.take_in(
+            Answer(look.key, outcome, look.sent_at, door.project_id, door.clock_skew)
+        )
+        log_notices(target.settle(look, record, self._chance()))
 
-    def _ask_afresh(self, lane: Lane, now: float) -> None:
-        for key in lane.outages.of_target():
-            lane.queue.hasten(key, now + lane.cadence.interval * self._chance())
-
-    async def _save(self) -> None:
-        steps = list({**self._unsaved, **self._pending}.values())
-        if not steps:
+    async def _list(self, target: Target, asked: PageLook) -> None:
+        limit, offset = asked.listing.page
+        filters = asked.listing.filters
+        page = await _asked(asked.api.list_jobs(filters, limit, offset))
+        now, records = anyio.current_time(), self._board.records
+        if not self._is_in_force(target):
             return
-        try:
-            await self._store.commit(steps)
-        except StoreError as exc:
-            self._store_failures += 1
-            if self._store_failures == 1:
-                log.error("store.failing", error=str(exc), pending=len(steps))
-            return
-        if self._store_failures:
-            log.info("store.recovered", failures=self._store_failures)
-        self._store_failures = 0
-        self._saved_at = self._settled_at
-        news = list(self._pending.values())
-        self._publish(news)
-        self._pending.clear()
-        self._unsaved.clear()
-        if news:  # though the store may know it already: a commit that failed came true
-            self._announce()
+        log_notices(target.take_page(asked, page, records, now, self._chance()))
+        self._plan(target, now)
 
-    def _publish(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            self._records[step.record.key] = step.record
-            _tell(step.notices)
-        self._telemetry.published(steps)
+    def _is_in_force(self, target: Target) -> bool:
+        """Whether a reload has not taken the target away while it was asked."""
+        return self._targets.get(target.name) is target
+
+    def _plan(self, target: Target, now: float) -> None:
+        """Turn earlier where an answer made something due before the next turn.
+
+        What waits for room is left to the next tick, unless nothing else is on its way.
+        """
+        due = target.next_send(now)
+        if due <= now:
+            earlier = not target.in_flight
+        else:
+            earlier = due < math.inf and tick_after(due) < self._until
+        if earlier:
+            self.wake()
 
 
-async def _asked(lane: Lane, answer: Awaitable[_Answer]) -> _Answer | PollFailed:
+async def _asked(answer: Awaitable[_Answer]) -> _Answer | PollFailed:
     try:
         return await answer
     except ApiError as exc:
-        return PollFailed(
-            reason=exc.reason,
-            status_code=exc.status_code,
-            error_code=exc.error_code,
-            error_msg=exc.message,
-            request_id=exc.request_id,
-            retry_after=exc.retry_after,
-        )
-    finally:
-        lane.in_flight -= 1
-
-
-def _tell(notices: Iterable[Notice]) -> None:
-    for notice in notices:
-        getattr(log, notice.level)(notice.event, **notice.fields)
+        return PollFailed.of(exc)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import anyio.to_thread
 
 from watcher.core.model import JobKey
-from watcher.ports import Reading
+from watcher.ports import JobSource, Reading
 
 LARGEST_FILE = 8 * 2**20
 
@@ -88,3 +88,28 @@ def _cause(exc: Exception) -> str:
             return ": not UTF-8 text"
         case _:
             return str(exc)
+
+
+class JobSources:
+    """Makes the sources of the settings in force, and keeps those that stay.
+
+    Args:
+        check_id: Returns an id, or raises ValueError with the reason.
+    """
+
+    def __init__(self, check_id: Callable[[str], str]) -> None:
+        self._check_id = check_id
+        self._files: dict[tuple[str, tuple[str, ...]], JobFiles] = {}
+
+    def of(
+        self, jobs: Mapping[str, tuple[Sequence[str], tuple[str, ...]]]
+    ) -> Sequence[JobSource]:
+        """Return the sources of each target's ids and patterns, by its name."""
+        files = {}
+        for name, (_, patterns) in jobs.items():
+            if patterns:
+                each = (name, patterns)
+                files[each] = self._files.get(each) or JobFiles(*each, self._check_id)
+        self._files = files
+        configured = [Configured(name, ids) for name, (ids, _) in jobs.items()]
+        return [*configured, *files.values()]

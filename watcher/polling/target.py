@@ -1,151 +1,408 @@
-"""One target: its door, what is due on it, and how fast it may be asked."""
+"""One target: what is due on it, how fast it may be asked, and how it has answered.
+
+Every rule that moves this state is here, and nothing here waits: time and chance are
+arguments, so that the rules can be tested as the tables that they are.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 
-from watcher.core.listing import Listing
-from watcher.core.model import JobKey, Level, Notice
+from watcher.core.errors import Reason
+from watcher.core.listing import Listing, Mode
+from watcher.core.model import (
+    JobKey,
+    JobRecord,
+    Level,
+    ListPage,
+    Notice,
+    PollFailed,
+    Snapshot,
+)
 from watcher.core.outages import Outages
-from watcher.core.schedule import Cadence, DueQueue, Gate, Pace
+from watcher.core.schedule import (
+    Cadence,
+    DueQueue,
+    Gate,
+    RateLimit,
+    next_delay,
+    retry_after,
+    tick_before,
+)
+from watcher.core.tracker import is_running_again
 from watcher.ports import JobApi
 
 LARGE_SKEW = 60.0
 """Seconds between two clocks that somebody should hear of."""
+REAL_OUTAGE = 3
+"""Failed pauses running, after whose end the jobs that failed are asked afresh."""
+SOONEST_SECOND_LOOK = 0.1
+"""Share of an interval after which the second look at a job may come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a target is to be asked; times in seconds.
+
+    Attributes:
+        interval: Between two looks at one job.
+        backoff_max: Ceiling of every back-off that the server did not ask for.
+        task_interval: Between two looks at one job where the list call is relied on.
+        requests_per_second: Ceiling, jobs and pages together.
+        max_in_flight: Likewise.
+        mode: Whether the list call is relied on.
+        discover: Filters of the jobs to find; None finds none.
+    """
+
+    interval: float = 10.0
+    backoff_max: float = 300.0
+    task_interval: float = 30.0
+    requests_per_second: float = 20.0
+    max_in_flight: int = 16
+    mode: Mode = Mode.AUTO
+    discover: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A request for one job that is on its way.
+
+    Attributes:
+        api: Through which door it went.
+        due: When it was due, monotonic seconds.
+        sent_at: When it was sent, likewise.
+        watch: For which of the times that the job was watched.
+    """
+
+    api: JobApi
+    key: JobKey
+    due: float
+    sent_at: float
+    watch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageLook:
+    """A request for one page of the list that is on its way."""
+
+    api: JobApi
+    listing: Listing
+    sent_at: float
 
 
 @dataclass(slots=True)
-class Lane:
+class _Watched:
+    """A job that is not finished.
+
+    Attributes:
+        number: Which of the watches of this target; a job watched again has another.
+        attempted: Whether it was asked since.
+    """
+
+    number: int
+    attempted: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Target:
     """A target as the poller sees it.
 
     Attributes:
-        cadence: How often one job is asked where the list call is not relied on.
-        task_interval: Seconds between two looks at one job where it is.
-        running: Watched jobs that are not finished.
-        unattempted: Those of them that were never asked.
-        skewed: Whether this machine's clock was last said to be wrong.
+        name: The operator's name for it.
+        api: The door through which it is asked.
+        manner: How it is asked.
     """
 
     name: str
     api: JobApi
-    pace: Pace
-    cadence: Cadence
-    task_interval: float
-    listing: Listing
-    max_in_flight: int
-    outages: Outages
-    queue: DueQueue = field(default_factory=DueQueue)
-    gate: Gate = field(default_factory=Gate)
-    in_flight: int = 0
-    listing_in_flight: bool = False
-    running: set[JobKey] = field(default_factory=set)
-    unattempted: set[JobKey] = field(default_factory=set)
-    skewed: bool = False
+    manner: Manner
+    _rate: RateLimit = field(init=False)
+    _listing: Listing = field(init=False)
+    _outages: Outages = field(init=False)
+    _queue: DueQueue = field(default_factory=DueQueue)
+    _gate: Gate = field(default_factory=Gate)
+    _running: dict[JobKey, _Watched] = field(default_factory=dict)
+    _unattempted: int = 0
+    _asked: dict[JobKey, Look] = field(default_factory=dict)
+    _page: PageLook | None = None
+    _numbers: Iterator[int] = field(default_factory=count)
+    _skewed: bool = False
+
+    def __post_init__(self) -> None:
+        """Begin with a rate, a listing and no outage."""
+        self._rate = RateLimit(self.manner.requests_per_second)
+        self._listing = _listing(self.manner)
+        self._outages = Outages(self.name)
+
+    # What others may know of it.
 
     @property
-    def present_cadence(self) -> Cadence:
-        """How often one job is asked now."""
-        if not self.listing.active:
-            return self.cadence
-        look = max(self.cadence.interval, self.task_interval)
-        return replace(self.cadence, look=look)
+    def in_flight(self) -> int:
+        """Requests on their way."""
+        return len(self._asked) + (self._page is not None)
 
     @property
-    def due(self) -> float:
-        """When the next job or page is due; infinity where none is."""
-        job, page = self.queue.next_due(), self.listing.due_at
+    def running(self) -> int:
+        """Watched jobs that are not finished."""
+        return len(self._running)
+
+    @property
+    def failing(self) -> bool:
+        """Whether jobs fail for a reason that concerns the whole target."""
+        return self._outages.failing
+
+    @property
+    def attempted(self) -> bool:
+        """Whether every job was asked once or is held back by the target's state."""
+        return not self._unattempted or self._gate.failures > 0
+
+    @property
+    def discovered(self) -> frozenset[JobKey]:
+        """What the list call found, where it is to find jobs."""
+        if not self._listing.discovers:
+            return frozenset()
+        return frozenset(JobKey(self.name, job_id) for job_id in self._listing.found)
+
+    def due_at(self, key: JobKey) -> float | None:
+        """Return when a job is asked next; None where no time is set."""
+        return self._queue.due_at(key)
+
+    # Which jobs are asked, and how.
+
+    def watch(self, record: JobRecord, now: float) -> None:
+        """Ask for a job from now on, until it is finished; at once for the first time."""
+        if not record.phase.finished:
+            self._run(record.key, now)
+
+    def forget(self, key: JobKey) -> None:
+        """Ask no more for a job; what is on its way no longer counts."""
+        watched = self._running.pop(key, None)
+        if watched is not None and not watched.attempted:
+            self._unattempted -= 1
+        self._queue.discard(key)
+        self._outages.forget(key)
+
+    def reopen(self, api: JobApi, now: float) -> None:
+        """Ask through another door; what failed at the earlier one is due at once."""
+        self.api, self._gate = api, Gate()
+        self._listing.begin_afresh(now)
+        for key in self._outages:
+            self._queue.bring_forward(key, now)
+
+    def change(self, manner: Manner) -> None:
+        """Ask in another manner; what is queued keeps its time."""
+        if manner == self.manner:
+            return
+        self.manner = manner
+        self._listing = _listing(manner)
+        self._rate.limit(manner.requests_per_second)
+
+    def _run(self, key: JobKey, now: float) -> None:
+        earlier = self._running.get(key)
+        if earlier is None or earlier.attempted:
+            self._unattempted += 1
+        self._running[key] = _Watched(next(self._numbers))
+        self._queue.put(key, now)
+
+    # When it is asked.
+
+    def next_send(self, now: float) -> float:
+        """Return when something may next be sent, if there is room; infinity: never."""
+        due = self._due
+        if due == math.inf:
+            return math.inf
+        return max(due, self._gate.opens_at, self._rate.ready_at(), now)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may be on its way."""
+        limit = 1 if self._gate.failures else self.manner.max_in_flight
+        return self.in_flight < limit
+
+    def send(self, now: float) -> Look | PageLook | None:
+        """Take what is to be sent now by a target that may; it counts as in flight.
+
+        Returns:
+            None where the job that was due is still being asked.
+        """
+        if self._page is None and self._listing.wanted(self.running, now):
+            self._rate.take(now)
+            self._page = PageLook(self.api, self._listing, now)
+            return self._page
+        due = self._queue.pop_due(now)
+        if due is None or due[0] in self._asked:
+            return None  # `landed` puts it back
+        self._rate.take(now)
+        key, since = due
+        look = Look(self.api, key, since, now, self._running[key].number)
+        self._asked[key] = look
+        return look
+
+    @property
+    def _due(self) -> float:
+        job, page = self._queue.next_due(), self._listing.due_at
         due = math.inf if job is None else job
-        if not self.listing_in_flight and self.listing.wanted(len(self.running), page):
+        if self._page is None and self._listing.wanted(self.running, page):
             due = min(due, page)
         return due
 
-    def next_send(self, now: float) -> float:
-        """Return when the next request may go out; infinity: not before an answer."""
-        due = self.due
-        if due == math.inf or not self.gate.admits(self.gate.opens_at, self.in_flight):
-            return math.inf
-        if self.in_flight >= self.max_in_flight:
-            return math.inf
-        return max(due, self.gate.opens_at, self.pace.ready_at(), now)
+    # How it has answered.
 
-    def release_page(self, now: float) -> bool:
-        """Whether the lane, whose turn it is, asks for a page; it counts as in flight."""
-        if self.listing_in_flight or not self.listing.wanted(len(self.running), now):
+    def landed(
+        self, look: Look, outcome: Snapshot | PollFailed, now: float, chance: float
+    ) -> bool:
+        """Take note that a request for a job is over.
+
+        Returns:
+            Whether its outcome counts: not where the job is watched no more or was
+            watched anew meanwhile, nor where it failed at a door that is closed now.
+        """
+        del self._asked[look.key]
+        failed = isinstance(outcome, PollFailed)
+        void = failed and look.api is not self.api
+        if not void:
+            self._note_answer(outcome, look.sent_at, now, chance)
+        watched = self._running.get(look.key)
+        if watched is None:
             return False
-        self.listing_in_flight = True
-        self._send(now)
+        if void or watched.number != look.watch:
+            self._queue.put(look.key, now)
+            return False
         return True
 
-    def release(self, now: float) -> tuple[JobKey, float] | None:
-        """Return the job that the lane, whose turn it is, asks now, with its deadline."""
-        if due := self.queue.pop_due(now):
-            self._send(now)
-        return due
+    def settle(self, look: Look, record: JobRecord, chance: float) -> Iterator[Notice]:
+        """Set when a job is asked next, and yield what there is to say of the target."""
+        key, failure = look.key, record.failure
+        if failure is None:
+            yield from self._outages.succeeded(key)
+        else:
+            yield from self._outages.failed(key, failure, self.running)
+        yield from self._compare_clocks()
+        delay = next_delay(record, self._cadence, chance)
+        if delay is None:
+            self.forget(key)
+            return
+        watched = self._running[key]
+        if not watched.attempted:
+            watched.attempted = True
+            self._unattempted -= 1
+            if failure is None:
+                delay *= 1 - (1 - SOONEST_SECOND_LOOK) * chance
+        # On a grid, so that what is due within one tick is sent together.
+        self._queue.put(key, tick_before(look.sent_at + delay))
 
-    def _send(self, now: float) -> None:
-        self.pace.take(now)
-        self.in_flight += 1
+    def take_page(
+        self,
+        asked: PageLook,
+        page: ListPage | PollFailed,
+        records: Mapping[JobKey, JobRecord],
+        now: float,
+        chance: float,
+    ) -> Iterator[Notice]:
+        """Take in a page, or that there was none.
 
-    def crowded(self, lanes: Iterable[Lane]) -> bool:
-        """Whether the key lets nothing more go before an answer is there.
-
-        Among lanes that share a key, none takes the last place from the others.
+        Args:
+            asked: The request.
+            page: How it ended.
+            records: What is known of the jobs.
+            now: Monotonic seconds.
+            chance: In [0, 1).
         """
-        width, account = self.api.width, self.api.account
-        if width is None:
-            return False
-        sharing = [self] if account is None else _of_account(account, lanes)
-        own = width if len(sharing) == 1 else max(width - 1, 1)
-        together = sum(lane.in_flight for lane in sharing)
-        return self.in_flight >= own or together >= width
+        self._page = None
+        listing, was_active = asked.listing, asked.listing.active
+        if listing is not self._listing or asked.api is not self.api:
+            return
+        if not isinstance(page, PollFailed):
+            self._follow(page, records, now)
+        elif page.reason in {Reason.THROTTLED, Reason.UNREACHABLE}:
+            self._note_answer(page, asked.sent_at, now, chance)
+            listing.postponed(self._gate.opens_at)
+        else:
+            listing.failed(f"{page.reason}: {page.error_msg}", now)
+        if listing.active != was_active:
+            yield self._mode_changed(now, chance)
 
-    def compare_clocks(self) -> Iterator[Notice]:
-        """Yield what there is to say of this machine's clock, on the edges only."""
+    @property
+    def _cadence(self) -> Cadence:
+        manner = self.manner
+        look = None
+        if self._listing.active:
+            look = max(manner.interval, manner.task_interval)
+        return Cadence(manner.interval, manner.backoff_max, look)
+
+    def _follow(
+        self, page: ListPage, records: Mapping[JobKey, JobRecord], now: float
+    ) -> None:
+        known = {key.job_id: records[key].job for key in self._running}
+        for job_id in self._listing.take(page, known, now):
+            self._queue.bring_forward(JobKey(self.name, job_id), now)
+        for job_id, row in self._listing.found.items():
+            record = records.get(key := JobKey(self.name, job_id))
+            if record and key not in self._running and is_running_again(record, row):
+                self._run(key, now)
+
+    def _mode_changed(self, now: float, chance: float) -> Notice:
+        active = self._listing.active
+        if not active:
+            self._spread_out(self._running, now, chance)
+        fields = {
+            "target": self.name,
+            "mode": Mode.LIST if active else Mode.DETAIL,
+            "reason": self._listing.reason,
+        }
+        return Notice("poll.mode", Level.INFO, fields)
+
+    def _note_answer(
+        self,
+        outcome: Snapshot | PollFailed,
+        sent_at: float,
+        now: float,
+        chance: float,
+    ) -> None:
+        """Close the gate after a failure of the target, open it after an answer."""
+        before = self._gate
+        if isinstance(outcome, Snapshot) or not outcome.reason.concerns_target:
+            self._gate = before.succeeded(sent_at)
+            if before.failures >= REAL_OUTAGE and not self._gate.failures:
+                self._spread_out(self._outages.of_target(), now, chance)
+            return
+        ceiling, wait = self._cadence.ceiling, retry_after(outcome)
+        self._gate = before.failed(sent_at, now, ceiling, chance, wait)
+        counted = self._gate.failures > before.failures
+        if counted and outcome.reason is Reason.THROTTLED:
+            self._rate.slow_down(now)
+
+    def _spread_out(self, keys: Iterable[JobKey], now: float, chance: float) -> None:
+        """Make jobs due within one interval from now, one after the other.
+
+        Args:
+            keys: Those of them that are queued.
+            now: Monotonic seconds.
+            chance: Where in the interval the round begins, so that targets drift apart.
+        """
+        these = list(keys)
+        for place, key in enumerate(these):
+            share = (place / len(these) + chance) % 1
+            self._queue.bring_forward(key, now + self.manner.interval * share)
+
+    def _compare_clocks(self) -> Iterator[Notice]:
         skew = self.api.clock_skew
         # Half the distance back, so that a clock at the limit is told once.
-        skewed = abs(skew) > (LARGE_SKEW / 2 if self.skewed else LARGE_SKEW)
-        if skewed is not self.skewed:
-            self.skewed = skewed
+        skewed = abs(skew) > (LARGE_SKEW / 2 if self._skewed else LARGE_SKEW)
+        if skewed is not self._skewed:
+            self._skewed = skewed
             fields = {"target": self.name, "skew_seconds": round(skew, 1)}
             event = "clock.skewed" if skewed else "clock.agreed"
             yield Notice(event, Level.WARNING if skewed else Level.INFO, fields)
 
-    def reopen(self, api: JobApi, now: float) -> None:
-        """Ask through another door; what failed at the earlier one is due at once."""
-        self.api, self.gate = api, Gate()
-        self.listing.begin_afresh(now)
-        for key in self.outages:
-            self.queue.hasten(key, now)
 
-    def retry(self, key: JobKey, now: float) -> None:
-        """Ask again for a job whose earlier door was closed while it was asked."""
-        if key in self.running:
-            self.queue.put(key, now)
-
-    def forget(self, key: JobKey) -> None:
-        """Ask no more for a job."""
-        self.queue.discard(key)
-        self.running.discard(key)
-        self.unattempted.discard(key)
-        self.outages.forget(key)
-
-
-def in_turn(lanes: Collection[Lane], now: float) -> Iterator[Lane]:
-    """Yield those that may send one request now, that with the least in flight first."""
-    ready = [lane for lane in lanes if lane.next_send(now) <= now]
-    for lane in sorted(ready, key=lambda lane: (lane.in_flight, lane.due)):
-        if not lane.crowded(lanes):
-            yield lane
-
-
-def next_turn(lanes: Collection[Lane], now: float) -> float:
-    """Return when the first of them may send; infinity: not before an answer."""
-    turns = [(lane.next_send(now), lane) for lane in lanes]
-    free = (at for at, lane in turns if at > now or not lane.crowded(lanes))
-    return min(free, default=math.inf)
-
-
-def _of_account(account: str, lanes: Iterable[Lane]) -> list[Lane]:
-    return [lane for lane in lanes if lane.api.account == account]
+def _listing(manner: Manner) -> Listing:
+    return Listing(
+        manner.mode,
+        interval=manner.interval,
+        task_interval=manner.task_interval,
+        discover=manner.discover,
+    )

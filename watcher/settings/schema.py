@@ -26,6 +26,8 @@ from watcher.core.address import url_fault
 from watcher.core.errors import SettingsError
 from watcher.core.listing import Mode
 from watcher.core.model import Phase, check_job_id
+from watcher.ports import Retention
+from watcher.store.place import check_url
 
 TARGET_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 LARGEST_PORT = 65535
@@ -262,7 +264,14 @@ class Webhook(Section):
 class Store(Section):
     """Where records and journal are kept."""
 
-    url: str = Field("sqlite:///watcher.db", pattern=r"^(sqlite:///.*[^/]|memory:)$")
+    url: Annotated[str, AfterValidator(check_url)] = "sqlite:///watcher.db"
+
+
+class Journal(Section):
+    """How much of the journal is kept."""
+
+    max_age: Interval = Retention().seconds
+    max_events: int = Field(Retention().events, ge=1)
 
 
 class Settings(BaseSettings):
@@ -281,6 +290,7 @@ class Settings(BaseSettings):
     metrics: Metrics = Metrics()
     server: Server = Server()
     store: Store = Store()
+    journal: Journal = Journal()
     sinks: tuple[Webhook, ...] = ()
 
     @field_validator("sinks")

@@ -7,6 +7,7 @@ sink holds back nobody else and a restart goes on where the last life ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
@@ -14,7 +15,10 @@ import structlog
 
 from watcher.core.errors import SinkError, StoreError
 from watcher.core.model import JobKey, JournalEvent
-from watcher.ports import Postponed, Sink, Store
+from watcher.ports import Journal, JournalReader, Outbox, Postponed, Sink
+
+COUNT_EVERY = 1.0
+"""Seconds between two counts of what a sink is owed, for who asks for it."""
 
 log = structlog.get_logger()
 
@@ -58,10 +62,12 @@ class Courier:
         failed: Attempts that were not.
         dead_lettered: Events that went past retention untaken.
         failing: Whether something waits for a retry.
+        backlog: Events that the sink has not taken yet, a second ago.
 
     Args:
         sink: Told of each event.
-        store: Where undelivered events are; one of its sinks must have this name.
+        outbox: Where undelivered events are; one of its sinks must have this name.
+        journal: Tells when there are more.
         jitter: Draws from [0, 1); spreads the retries.
         pace: How it works.
         fault_point: Called with the name of each step; for tests that end the process.
@@ -70,7 +76,8 @@ class Courier:
     def __init__(
         self,
         sink: Sink,
-        store: Store,
+        outbox: Outbox,
+        journal: JournalReader,
         *,
         jitter: Callable[[], float],
         pace: Pace | None = None,
@@ -80,8 +87,10 @@ class Courier:
         self.failed = 0
         self.dead_lettered = 0
         self.failing = False
+        self.backlog = 0
         self._sink = sink
-        self._store = store
+        self._outbox = outbox
+        self._journal = journal
         self._jitter = jitter
         self._pace = pace or Pace()
         self._fault_point = fault_point
@@ -98,15 +107,6 @@ class Courier:
         """Name of the sink."""
         return self._sink.name
 
-    @property
-    def backlog(self) -> int:
-        """Events that the sink has not taken yet."""
-        return self._store.backlog(self.name)
-
-    def wake(self) -> None:
-        """Say that something was committed."""
-        self._news.set()
-
     def stop(self) -> None:
         """Let `run` return once nothing more can be delivered now."""
         self._stop.set()
@@ -116,6 +116,8 @@ class Courier:
         """Deliver until stopped, then for at most `drain` seconds more."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._end, tasks.cancel_scope)
+            tasks.start_soon(self._hear)
+            tasks.start_soon(self._count)
             while True:
                 self._news = anyio.Event()
                 if await self._round():
@@ -124,6 +126,18 @@ class Courier:
                     break
                 await self._rest()
             tasks.cancel_scope.cancel()
+
+    async def _hear(self) -> None:
+        highest = -1
+        while True:
+            highest = await self._journal.grown(highest)
+            self._news.set()
+
+    async def _count(self) -> None:
+        while True:
+            with suppress(StoreError):
+                self.backlog = await self._outbox.backlog(self.name)
+            await anyio.sleep(COUNT_EVERY)
 
     async def _end(self, scope: anyio.CancelScope) -> None:
         await self._stop.wait()
@@ -164,7 +178,7 @@ class Courier:
         now = anyio.current_time()
         held = [key for key, job in self._held.items() if job.due > now]
         batch = self._pace.batch
-        events = await self._store.undelivered(self.name, batch, held)
+        events = await self._outbox.undelivered(self.name, batch, held)
         if len(events) < batch:  # all there is: what is missing went past retention
             kept = {event.transition.key for event in events}.union(held)
             self._held = {k: job for k, job in self._held.items() if k in kept}
@@ -210,7 +224,7 @@ class Courier:
     async def _mark(self) -> None:
         """Tell the store what was taken; what it could not note is told again."""
         if seqs := frozenset(self._unmarked):
-            await self._store.delivered(self.name, seqs)
+            await self._outbox.delivered(self.name, seqs)
             self._unmarked -= seqs
 
     def _taken(self, events: Sequence[JournalEvent]) -> None:
@@ -260,7 +274,7 @@ class Courier:
 
 
 async def prune_regularly(
-    store: Store,
+    journal: Journal,
     couriers: Collection[Courier],
     *,
     now: Callable[[], float],
@@ -269,19 +283,19 @@ async def prune_regularly(
     """Keep the journal within its retention, for as long as the task lives.
 
     Args:
-        store: Whose journal.
+        journal: What to keep short.
         couriers: Told of the events that their sink will never get.
         now: Wall clock, Unix seconds.
         interval: Seconds between two rounds.
     """
     while True:
-        await _prune(store, couriers, now())
+        await _prune(journal, couriers, now())
         await anyio.sleep(interval)
 
 
-async def _prune(store: Store, couriers: Iterable[Courier], now: float) -> None:
+async def _prune(journal: Journal, couriers: Iterable[Courier], now: float) -> None:
     try:
-        pruned = await store.prune(now)
+        pruned = await journal.prune(now)
     except StoreError as error:
         log.warning("journal.prune_failed", error=str(error))
         return

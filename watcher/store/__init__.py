@@ -1,56 +1,32 @@
-"""Records, journal and delivery state behind the `Store` port."""
+"""Records, journal, outbox and watch list behind the ports."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from watcher.core.errors import StoreError
-from watcher.ports import Store
+from watcher.ports import Retention, Store
 from watcher.store.memory import MemoryStore
-from watcher.store.sqlite.ledger import Retention
+from watcher.store.place import check_url, database_path
+from watcher.store.sqlite.reader import JournalFile
 from watcher.store.sqlite.rescue import Damage
-from watcher.store.sqlite.store import Journal, SqliteStore, log_damage, open_journal
+from watcher.store.sqlite.store import SqliteStore, log_damage
 
 __all__ = [
     "Damage",
-    "Journal",
+    "JournalFile",
     "MemoryStore",
-    "Retention",
     "SqliteStore",
+    "check_url",
     "database_path",
-    "open_journal",
     "open_store",
 ]
-
-MEMORY = "memory:"
-
-
-def database_path(url: str, folder: Path) -> Path | None:
-    """Return the file that a store's URL names; None for `memory:`.
-
-    `sqlite:///watcher.db` is relative to `folder`, `sqlite:////var/watcher.db` is not.
-
-    Raises:
-        StoreError: It is neither of these.
-    """
-    if url == MEMORY:
-        return None
-    scheme, _, name = url.partition(":///")
-    if scheme != "sqlite" or not name or name.endswith("/"):
-        raise StoreError(
-            f"store.url: {scheme.partition(':')[0]!r} is not understood; "
-            "write sqlite:///watcher.db, sqlite:////absolute/path.db or memory:"
-        )
-    return folder / name
 
 
 @asynccontextmanager
 async def open_store(
     url: str,
     *,
-    folder: Path,
     now: Callable[[], float],
     sinks: Iterable[str],
     retention: Retention | None = None,
@@ -61,7 +37,6 @@ async def open_store(
 
     Args:
         url: See `database_path`.
-        folder: What a relative path starts from.
         now: Wall clock, Unix seconds.
         sinks: Names of the sinks that each event is owed to. A sink that is new is
             owed what is committed from now on.
@@ -72,9 +47,9 @@ async def open_store(
     Raises:
         StoreError: It cannot be opened.
     """
-    path = database_path(url, folder)
+    path = database_path(url)
     if path is None:
-        yield MemoryStore(now=now, sinks=sinks)
+        yield MemoryStore(now=now, sinks=sinks, retention=retention)
         return
     store = SqliteStore(
         path,

@@ -8,17 +8,17 @@ from itertools import islice
 
 from watcher.core.model import JobKey, JobRecord, JournalEvent, Step
 from watcher.core.tracker import forget
-from watcher.ports import Pruned
+from watcher.ports import ALWAYS_HELD, Fence, Pruned, Retention
+from watcher.store.growth import Growth
 
 
 class MemoryStore:
-    """The `Store` port without a file.
+    """All ports of a store without a file.
 
     Args:
         now: Wall clock, Unix seconds; dates the journal for retention.
         sinks: Names of the sinks that each event is owed to.
-        keep_seconds: Age in seconds up to which the journal is kept.
-        keep_events: Length up to which the journal is kept.
+        retention: How much of the journal is kept.
     """
 
     def __init__(
@@ -26,31 +26,34 @@ class MemoryStore:
         *,
         now: Callable[[], float],
         sinks: Iterable[str] = (),
-        keep_seconds: float = 30 * 86_400.0,
-        keep_events: int = 20_000,
+        retention: Retention | None = None,
     ) -> None:
         self._now = now
-        self._keep_seconds = keep_seconds
-        self._keep_events = keep_events
+        self._retention = retention or Retention()
         self._records: dict[JobKey, JobRecord] = {}
         self._journal: list[JournalEvent] = []
         self._committed_at: dict[str, float] = {}
         self._outbox: dict[str, dict[int, JournalEvent]] = {name: {} for name in sinks}
-        self._watched: frozenset[JobKey] = frozenset()
+        self._watched: set[JobKey] = set()
         self._last_seq = 0
+        self._growth = Growth()
 
-    async def claim(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
+    async def load(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
         """Return the records known of these jobs."""
         return {key: self._records[key] for key in keys if key in self._records}
 
-    async def release(self, keys: Collection[JobKey]) -> None:
+    async def forget(self, keys: Collection[JobKey]) -> None:
         """Forget the records of these jobs, but for what keeps event ids apart."""
         for key in keys:
             record = self._records.pop(key, None)
             if record is not None and record.ordinals:
                 self._records[key] = forget(record)
 
-    async def commit(self, steps: Sequence[Step]) -> Sequence[JournalEvent]:
+    async def commit(
+        self,
+        steps: Sequence[Step],
+        fence: Fence = ALWAYS_HELD,  # noqa: ARG002
+    ) -> Sequence[JournalEvent]:
         """Take over records and transitions; an event id already known is left out."""
         now = self._now()
         events = []
@@ -65,6 +68,7 @@ class MemoryStore:
         self._journal.extend(events)
         for owed in self._outbox.values():
             owed.update((event.seq, event) for event in events)
+        self._growth.reach(self._last_seq)
         return events
 
     async def undelivered(
@@ -82,14 +86,14 @@ class MemoryStore:
         for seq in seqs:
             owed.pop(seq, None)
 
-    def backlog(self, sink: str) -> int:
-        """Return how many events a sink has not taken yet."""
+    async def backlog(self, sink: str) -> int:
+        """Count the events that a sink has not taken yet."""
         return len(self._outbox.get(sink, {}))
 
-    async def events(
+    async def read(
         self, after: int, limit: int, job_id: str | None = None
     ) -> Sequence[JournalEvent]:
-        """Read the journal: events with `seq > after`, oldest first."""
+        """Return events with `seq > after`, oldest first."""
         start = bisect_right(self._journal, after, key=lambda event: event.seq)
         found = (
             event
@@ -98,9 +102,13 @@ class MemoryStore:
         )
         return list(islice(found, limit))
 
+    async def grown(self, after: int) -> int:
+        """Wait until the highest number given is another than `after`; return it."""
+        return await self._growth.beyond(after)
+
     async def prune(self, now: float) -> Pruned:
         """Drop what is past retention; undelivered events only once past its age."""
-        oldest = now - self._keep_seconds
+        oldest = now - self._retention.seconds
         expired = {
             event.seq
             for event in self._journal
@@ -109,7 +117,7 @@ class MemoryStore:
         dead = {name: len(expired & owed.keys()) for name, owed in self._outbox.items()}
         for name in dead:
             await self.delivered(name, expired)
-        surplus = self._journal[: max(0, len(self._journal) - self._keep_events)]
+        surplus = self._journal[: max(0, len(self._journal) - self._retention.events)]
         owed_still = {seq for owed in self._outbox.values() for seq in owed}
         gone = expired | ({event.seq for event in surplus} - owed_still)
         for event in self._journal:
@@ -124,10 +132,18 @@ class MemoryStore:
         }
         return Pruned(len(gone), {name: count for name, count in dead.items() if count})
 
-    async def save_watched(self, keys: Collection[JobKey]) -> None:
-        """Remember exactly these jobs as the ones added while running."""
-        self._watched = frozenset(keys)
-
     async def watched(self) -> frozenset[JobKey]:
         """Return the jobs added while running."""
-        return self._watched
+        return frozenset(self._watched)
+
+    async def add(self, keys: Collection[JobKey]) -> None:
+        """Remember these jobs as added while running."""
+        self._watched.update(keys)
+
+    async def remove(self, keys: Collection[JobKey]) -> None:
+        """Remember these jobs no longer as added."""
+        self._watched.difference_update(keys)
+
+    async def hold(self) -> Fence:
+        """Return the fence of a store that is always one's own."""
+        return ALWAYS_HELD

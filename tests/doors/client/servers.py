@@ -15,7 +15,7 @@ from watcher.client.api import ApiTarget, DevServerApi
 from watcher.client.breaker import Breakers
 from watcher.client.clock import ServerClock
 from watcher.client.credentials.static import NoCredentials, StaticCredentials
-from watcher.client.shared import Line
+from watcher.client.shared import SharedClient
 from watcher.client.signing import Call, Key, sign
 from watcher.client.transport import open_session
 
@@ -101,10 +101,10 @@ def http_date(moment):
 
 
 @asynccontextmanager
-async def line(now=lambda: NOW, on_change=None) -> AsyncIterator[Line]:
+async def shared(now=lambda: NOW, on_change=None) -> AsyncIterator[SharedClient]:
     """What targets share, for one test."""
     async with open_session() as session:
-        yield Line(session, ServerClock(now), Breakers(on_change))
+        yield SharedClient(session, ServerClock(now), Breakers(on_change))
 
 
 def api(on, server, credentials=None, on_request=None, **target):

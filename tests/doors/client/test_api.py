@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import anyio
 import pytest
+import structlog
 from aiohttp import web
 from pydantic import SecretStr
 
@@ -23,10 +24,10 @@ from tests.doors.client.servers import (
     api,
     cloud,
     http_date,
-    line,
     ok,
     raw_server,
     refuse,
+    shared,
     signed_by,
 )
 from watcher import __version__
@@ -51,7 +52,7 @@ async def failure(asking):
 
 
 async def test_fetch_returns_the_job():
-    async with line() as on, cloud() as server:
+    async with shared() as on, cloud() as server:
         snapshot = await api(on, server).fetch(JOB)
     assert (snapshot.job.id, snapshot.job.status) == (JOB, "PROCESSING")
     assert snapshot.tasks == ()
@@ -59,7 +60,7 @@ async def test_fetch_returns_the_job():
 
 async def test_what_is_sent():
     counted = []
-    async with line() as on, cloud() as server:
+    async with shared() as on, cloud() as server:
         await api(on, server, on_request=counted.append).fetch(JOB)
     (request,) = server.seen
     assert request.method == "GET"
@@ -80,14 +81,14 @@ async def test_what_is_sent():
 
 async def test_a_security_token_is_sent_and_signed():
     key = Key("AK", SecretStr("s" * 20), SecretStr("token-of-a-temporary-key"))
-    async with line() as on, cloud() as server:
+    async with shared() as on, cloud() as server:
         await api(on, server, StaticCredentials(key)).fetch(JOB)
     assert signed_by(server.seen[0], key, NOW)
     assert "x-sdk-date;x-security-token," in server.seen[0].headers["Authorization"]
 
 
 async def test_without_credentials_nothing_is_signed():
-    async with line() as on, cloud() as server:
+    async with shared() as on, cloud() as server:
         target = api(on, server, NONE)
         await target.fetch(JOB)
     assert "Authorization" not in server.seen[0].headers
@@ -99,7 +100,7 @@ async def test_without_credentials_nothing_is_signed():
 async def test_list_returns_a_page():
     page = {"data": [{"id": "a"}, {"id": "b"}], "total": 7, "size": 2, "current": 1}
     counted = []
-    async with line() as on, cloud(lambda _r: ok(page)) as server:
+    async with shared() as on, cloud(lambda _r: ok(page)) as server:
         target = api(on, server, on_request=counted.append)
         answer = await target.list_jobs({"status": "A &/b+阿"}, limit=100, offset=20)
     (request,) = server.seen
@@ -118,7 +119,7 @@ async def test_list_returns_a_page():
     "job_id", ["templates", "services", "", "a/b", "a%2Fb", "..", "a" * 65, "ä", "a\n"]
 )
 async def test_what_is_no_job_id_is_not_asked_for(job_id):
-    async with line() as on, cloud() as server:
+    async with shared() as on, cloud() as server:
         assert isinstance(await failure(api(on, server).fetch(job_id)), Malformed)
     assert not server.seen
 
@@ -135,7 +136,7 @@ async def test_what_is_no_job_id_is_not_asked_for(job_id):
     ],
 )
 async def test_a_target_that_cannot_be_asked_is_refused(target, match):
-    async with line() as on, cloud() as server:
+    async with shared() as on, cloud() as server:
         with pytest.raises(ValueError, match=match):
             api(on, server, **target)
 
@@ -155,7 +156,7 @@ async def test_a_target_that_cannot_be_asked_is_refused(target, match):
     ],
 )
 async def test_a_bad_answer_becomes_its_failure(response, kind):
-    async with line() as on, cloud(lambda _r: response()) as server:
+    async with shared() as on, cloud(lambda _r: response()) as server:
         error = await failure(api(on, server).fetch(JOB))
     assert type(error) is kind
 
@@ -166,7 +167,7 @@ async def test_a_failure_says_what_the_api_said():
             429, "APIGW.0308", "slow down", Retry_After="9", X_Request_Id="r-1"
         )
 
-    async with line() as on, cloud(answer) as server:
+    async with shared() as on, cloud(answer) as server:
         error = await failure(api(on, server).fetch(JOB))
     assert (error.message, error.status_code) == ("slow down", 429)
     assert (error.error_code, error.request_id) == ("APIGW.0308", "r-1")
@@ -176,7 +177,7 @@ async def test_a_failure_says_what_the_api_said():
 async def test_a_malformed_answer_keeps_status_and_request_id():
     answer = web.Response
     async with (
-        line() as on,
+        shared() as on,
         cloud(lambda _r: answer(text="x", headers={"X-Request-Id": "r"})) as server,
     ):
         error = await failure(api(on, server).fetch(JOB))
@@ -184,7 +185,7 @@ async def test_a_malformed_answer_keeps_status_and_request_id():
 
 
 async def test_not_found_of_a_list_is_no_missing_job():
-    async with line() as on, cloud(lambda _r: refuse(404, "X.1", "?")) as server:
+    async with shared() as on, cloud(lambda _r: refuse(404, "X.1", "?")) as server:
         error = await failure(api(on, server).list_jobs({}, 10, 0))
     assert type(error) is Rejected
     assert error.refusal is Refusal.REQUEST
@@ -196,14 +197,14 @@ async def test_a_redirect_is_not_followed():
         def redirect(_request):
             return web.Response(status=302, headers={"Location": other.origin})
 
-        async with line() as on, cloud(redirect) as server:
+        async with shared() as on, cloud(redirect) as server:
             error = await failure(api(on, server).fetch(JOB))
     assert isinstance(error, Malformed)
     assert not other.seen
 
 
 async def test_cookies_are_not_kept():
-    async with line() as on, cloud(lambda _r: ok(Set_Cookie="a=b; Path=/")) as server:
+    async with shared() as on, cloud(lambda _r: ok(Set_Cookie="a=b; Path=/")) as server:
         # Cookies of an address in digits would not be kept anyway.
         target = api(on, server.origin.replace("127.0.0.1", "localhost"))
         await target.fetch(JOB)
@@ -212,7 +213,7 @@ async def test_cookies_are_not_kept():
 
 
 async def test_connections_are_kept():
-    async with line() as on, cloud() as server:
+    async with shared() as on, cloud() as server:
         target = api(on, server)
         await target.fetch(JOB)
         await target.fetch(JOB)
@@ -223,14 +224,14 @@ async def test_connections_are_kept():
 async def test_a_refused_connection_is_unreachable():
     async with cloud() as gone:
         origin = gone.origin
-    async with line() as on:
+    async with shared() as on:
         error = await failure(api(on, origin).fetch(JOB))
     assert isinstance(error, Unreachable)
     assert error.message.startswith("cannot connect to 127.0.0.1:")
 
 
 async def test_an_unknown_name_is_unreachable():
-    async with line() as on:
+    async with shared() as on:
         error = await failure(api(on, "https://no-such-host.invalid").fetch(JOB))
     assert isinstance(error, Unreachable)
     assert error.message == "the name of no-such-host.invalid cannot be resolved"
@@ -251,7 +252,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
     ],
 )
 async def test_half_an_answer_is_unreachable(data, words):
-    async with raw_server(data) as origin, line() as on:
+    async with raw_server(data) as origin, shared() as on:
         error = await failure(api(on, origin).fetch(JOB))
     assert isinstance(error, Unreachable)
     assert words in error.message
@@ -260,7 +261,7 @@ async def test_half_an_answer_is_unreachable(data, words):
 
 @pytest.mark.parametrize("data", [b"", HEAD, HEAD + b"Content-Length: 9\r\n\r\n{"])
 async def test_silence_is_unreachable_in_time(data):
-    async with raw_server(data, linger=30) as origin, line() as on:
+    async with raw_server(data, linger=30) as origin, shared() as on:
         with anyio.fail_after(5):
             error = await failure(api(on, origin, timeout=0.2).fetch(JOB))
     assert isinstance(error, Unreachable)
@@ -275,7 +276,7 @@ async def test_drops_do_not_outlast_the_deadline():
             await response.write(b" ")
             await anyio.sleep(0.05)
 
-    async with line() as on, cloud(drip) as server:
+    async with shared() as on, cloud(drip) as server:
         with anyio.fail_after(2):
             error = await failure(api(on, server, timeout=0.3).fetch(JOB))
     assert isinstance(error, Unreachable)
@@ -288,7 +289,7 @@ async def test_a_compressed_answer_is_not_unpacked():
     def answer(_request):
         return web.Response(body=body, headers=headers)
 
-    async with line() as on, cloud(answer) as server:
+    async with shared() as on, cloud(answer) as server:
         assert isinstance(await failure(api(on, server).fetch(JOB)), Malformed)
 
 
@@ -304,7 +305,7 @@ async def test_an_oversized_answer_is_not_read(announced):
             await response.write(chunk)
         return response
 
-    async with line() as on, cloud(flood) as server:
+    async with shared() as on, cloud(flood) as server:
         target = api(on, server, body_limit=2**20)
         tracemalloc.start()
         error = await failure(target.fetch(JOB))
@@ -317,7 +318,7 @@ async def test_an_oversized_answer_is_not_read(announced):
 
 async def test_an_answer_of_just_the_limit_is_read():
     body = json.dumps({"id": JOB, "name": "n" * 5000}).encode()
-    async with line() as on, cloud(lambda _r: web.Response(body=body)) as server:
+    async with shared() as on, cloud(lambda _r: web.Response(body=body)) as server:
         await api(on, server, body_limit=len(body)).fetch(JOB)
         error = await failure(api(on, server, body_limit=len(body) - 1).fetch(JOB))
     assert isinstance(error, Malformed)
@@ -351,7 +352,7 @@ async def test_echoed_secrets_are_masked(status):
                 headers = {"X-Request-Id": form}
                 return web.Response(body=body.encode(), status=status, headers=headers)
 
-            async with line() as on, cloud(answer) as server:
+            async with shared() as on, cloud(answer) as server:
                 target = api(on, server, StaticCredentials(key))
                 if status == 200:
                     assert (await target.fetch(JOB)).job.name == "<***>", form
@@ -364,7 +365,7 @@ async def test_no_failure_holds_a_header_or_a_secret():
     """Not in its text, not in its repr, not in what caused it."""
     answers = [b"", b"nonsense\r\n\r\n", HEAD + b"Content-Length: 9\r\n\r\n{", HEAD]
     for data in answers:
-        async with raw_server(data) as origin, line() as on:
+        async with raw_server(data) as origin, shared() as on:
             error = await failure(api(on, origin, timeout=0.5).fetch(JOB))
         chain = []
         while error is not None:
@@ -394,13 +395,13 @@ def certificate(tmp_path):
 
 async def test_tls_is_checked_and_a_target_may_trust_a_file(tmp_path):
     cert, context = certificate(tmp_path)
-    async with line() as on, cloud(ssl=context) as server:
+    async with shared() as on, cloud(ssl=context) as server:
         error = await failure(api(on, server).fetch(JOB))
         assert isinstance(error, Unreachable)
         assert "is not trusted" in error.message
         assert not server.seen
         await api(on, server, ca_file=cert).fetch(JOB)
-    async with line() as on, raw_server(b"nonsense") as origin:
+    async with shared() as on, raw_server(b"nonsense") as origin:
         error = await failure(api(on, origin.replace("http:", "https:")).fetch(JOB))
     assert "the TLS handshake with 127.0.0.1" in error.message
 
@@ -434,12 +435,12 @@ async def test_a_proxy_in_the_environment_is_used(tmp_path, monkeypatch):
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     async with cloud(ssl=context) as server, proxy() as (address, asked):
-        async with line() as on:
+        async with shared() as on:
             monkeypatch.setenv("https_proxy", f"http://me:sesame@{address}")
             await api(on, server, ca_file=cert).fetch(JOB)
         assert b"Proxy-Authorization: Basic " in asked[0]
         assert "Proxy-Authorization" not in server.seen[0].headers
-        async with line() as on:
+        async with shared() as on:
             monkeypatch.setenv("no_proxy", "127.0.0.1")
             await api(on, server, ca_file=cert).fetch(JOB)
         assert len(asked) == 1
@@ -451,11 +452,11 @@ async def test_a_proxy_that_does_not_help_is_unreachable(tmp_path, monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("https_proxy", "http://me:sesame@127.0.0.1:1")
     async with cloud(ssl=context) as server:
-        async with line() as on:
+        async with shared() as on:
             error = await failure(api(on, server, ca_file=cert).fetch(JOB))
             assert "cannot connect to the proxy on the way to" in error.message
             assert "sesame" not in error.message
-        async with proxy(b"407 Nope") as (address, _), line() as on:
+        async with proxy(b"407 Nope") as (address, _), shared() as on:
             monkeypatch.setenv("https_proxy", address)
             error = await failure(api(on, server, ca_file=cert).fetch(JOB))
             assert "refused to connect" in error.message
@@ -464,7 +465,7 @@ async def test_a_proxy_that_does_not_help_is_unreachable(tmp_path, monkeypatch):
 
 async def test_a_proxy_is_for_https_and_speaks_http(monkeypatch):
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1")
-    async with line() as on, cloud() as plain:
+    async with shared() as on, cloud() as plain:
         await api(on, plain).fetch(JOB)  # http is for this machine: no proxy
         with pytest.raises(ValueError, match="HTTPS_PROXY"):
             api(on, "https://example.com")
@@ -472,14 +473,14 @@ async def test_a_proxy_is_for_https_and_speaks_http(monkeypatch):
 
 async def test_a_ca_file_that_is_none_is_told(tmp_path):
     (tmp_path / "empty.pem").write_text("")
-    async with line() as on, cloud() as server:
+    async with shared() as on, cloud() as server:
         for name in ("missing.pem", "empty.pem"):
             with pytest.raises(OSError):
                 api(on, server, ca_file=tmp_path / name)
 
 
 async def test_clock_skew_is_seen():
-    async with line() as on, cloud(lambda _r: ok(Date=http_date(NOW - 90))) as server:
+    async with shared() as on, cloud(lambda _r: ok(Date=http_date(NOW - 90))) as server:
         target = api(on, server)
         assert target.clock_skew == 0.0
         await target.fetch(JOB)
@@ -496,7 +497,7 @@ async def test_a_machine_20_minutes_off_is_corrected_at_once():
 
     theirs_ = http_date(theirs)
     counted = []
-    async with line() as on, cloud(answer) as server:
+    async with shared() as on, cloud(answer) as server:
         await api(on, server, on_request=counted.append).fetch(JOB)
         await api(on, server, on_request=counted.append).fetch(JOB)
     assert len(server.seen) == 3
@@ -509,7 +510,7 @@ async def test_a_date_that_is_an_hour_wrong_costs_one_refusal():
         date = http_date(NOW + 3600)
         return ok(Date=date) if fresh else refuse(text="signature expired", Date=date)
 
-    async with line() as on, cloud(answer) as server:
+    async with shared() as on, cloud(answer) as server:
         target = api(on, server)
         for _ in range(5):
             await target.fetch(JOB)
@@ -522,7 +523,7 @@ async def test_expired_with_a_right_clock_is_not_sent_again():
     def answer(_request):
         return refuse(text="signature expired", Date=http_date(NOW - 30))
 
-    async with line() as on, cloud(answer) as server:
+    async with shared() as on, cloud(answer) as server:
         error = await failure(api(on, server).fetch(JOB))
     assert error.refusal is Refusal.EXPIRED
     assert len(server.seen) == 1
@@ -532,7 +533,7 @@ async def test_an_unmendable_clock_is_tried_once():
     def answer(_request):
         return refuse(text="signature expired", Date=http_date(NOW - 4000))
 
-    async with line() as on, cloud(answer) as server:
+    async with shared() as on, cloud(answer) as server:
         await failure(api(on, server).fetch(JOB))
     assert len(server.seen) == 2
 
@@ -545,7 +546,7 @@ async def test_a_replaced_key_is_used_for_the_refused_request():
         credentials.replace(new)
         return ok() if "Access=AKNEW," in request.headers["Authorization"] else refuse()
 
-    async with line() as on, cloud(answer) as server:
+    async with shared() as on, cloud(answer) as server:
         await api(on, server, credentials).fetch(JOB)
     assert len(server.seen) == 2
 
@@ -563,7 +564,7 @@ async def test_a_project_is_looked_up_once():
             return projects(PROJECT)
         return ok()
 
-    async with line() as on, cloud(answer) as server:
+    async with shared() as on, cloud(answer) as server:
         target = api(
             on,
             server,
@@ -599,7 +600,7 @@ async def test_a_project_is_looked_up_once():
     ],
 )
 async def test_a_project_that_cannot_be_told_is_a_failure(response, kind):
-    async with line() as on, cloud(lambda _r: response()) as server:
+    async with shared() as on, cloud(lambda _r: response()) as server:
         target = api(
             on,
             server,
@@ -615,10 +616,41 @@ async def test_a_cancelled_request_frees_its_place():
     async def never(_request):
         await anyio.sleep(60)
 
-    async with line() as on, cloud(never) as server:
+    async with shared() as on, cloud(never) as server:
         target = api(on, server)
         with anyio.move_on_after(0.1):
             await target.fetch(JOB)
         server.answer = lambda _r: ok()
         with anyio.fail_after(2):
             await target.fetch(JOB)
+
+
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", http_date(0), "0"])
+async def test_a_lying_date_does_not_date_what_is_signed(date):
+    async with shared() as on, cloud(lambda _r: ok(Date=date)) as server:
+        target = api(on, server)
+        for _ in range(3):
+            await target.fetch(JOB)
+    assert all(signed_by(request, KEY, NOW) for request in server.seen)
+
+
+async def test_what_is_unexpected_in_a_request_is_a_failure_told_once(monkeypatch):
+    """Whatever it is, it is no reason to end the process."""
+
+    def decode(_body, _job_id, *_):
+        raise ZeroDivisionError(KEY.secret_key.get_secret_value())
+
+    monkeypatch.setattr("watcher.client.api.decode_job", decode)
+    async with shared() as on, cloud() as server:
+        target = api(on, server, name="prod")
+        with structlog.testing.capture_logs() as lines:
+            errors = [await failure(target.fetch(JOB)) for _ in range(3)]
+            await failure(target.list_jobs({}, 1, 0))
+        monkeypatch.undo()
+        assert (await target.fetch(JOB)).job.id == JOB
+    assert {type(error) for error in errors} == {Malformed}
+    (line,) = lines
+    assert (line["event"], line["target"]) == ("api.unexpected", "prod")
+    assert (line["request"], line["error"]) == ("detail", "ZeroDivisionError")
+    assert "in decode" in line["exception"]
+    assert KEY.secret_key.get_secret_value() not in str(lines) + str(errors)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from tests.doors.client.servers import JOB, KEY, api, cloud, line, ok, refuse
+from tests.doors.client.servers import JOB, KEY, api, cloud, ok, refuse, shared
 from watcher.client.breaker import (
     MOST_REFUSED,
     WINDOW,
@@ -205,7 +205,7 @@ async def slow(response):
 
 @pytest.mark.parametrize("text", ["verify aksk signature fail", "ak not exist", "?"])
 async def test_a_wrong_key_is_refused_three_times_in_a_burst(text):
-    async with line() as on, cloud(lambda _r: slow(refuse(text=text))) as server:
+    async with shared() as on, cloud(lambda _r: slow(refuse(text=text))) as server:
         target = api(on, server)
         outcomes = await burst(50, target)
         assert target.locked
@@ -219,7 +219,7 @@ async def test_a_wrong_key_is_refused_three_times_in_a_burst(text):
 
 
 async def test_targets_share_the_breaker_of_a_key():
-    async with line() as on, cloud(lambda _r: slow(refuse())) as server:
+    async with shared() as on, cloud(lambda _r: slow(refuse())) as server:
         one, two = api(on, server), api(on, server)
         other = api(on, server, StaticCredentials(Key("OTHER", SecretStr("s"))))
         await burst(20, one, two)
@@ -235,7 +235,7 @@ async def test_a_locked_key_is_left_alone_at_once():
     def answer(_request):
         return slow(refuse(text="AK access failed to reach the limit, forbidden"))
 
-    async with line() as on, cloud(answer) as server:
+    async with shared() as on, cloud(answer) as server:
         target = api(on, server)
         outcomes = await burst(16, target)
     assert len(server.seen) == 1
@@ -248,7 +248,7 @@ async def test_a_key_that_is_revoked_under_load_is_refused_three_times(latency):
         await anyio.sleep(latency)
         return response
 
-    async with line() as on, cloud(lambda _r: answer(ok())) as server:
+    async with shared() as on, cloud(lambda _r: answer(ok())) as server:
         target = api(on, server)
         assert await burst(16, target) == [None] * 16
         assert server.most_in_flight == MOST_REFUSED
@@ -266,7 +266,7 @@ async def test_a_key_that_is_revoked_under_load_is_refused_three_times(latency):
     "response", [lambda: refuse(429, "APIGW.0308"), lambda: refuse(403, "APIGW.0302")]
 )
 async def test_other_failures_do_not_open_it(response):
-    async with line() as on, cloud(lambda _r: response()) as server:
+    async with shared() as on, cloud(lambda _r: response()) as server:
         target = api(on, server)
         outcomes = await burst(16, target)
         assert not target.locked
@@ -290,7 +290,7 @@ async def test_new_credentials_close_it_at_once_and_old_ones_count_again():
 
     credentials = Given(wrong)
     async with (
-        line(on_change=lambda *change: changes.append(change)) as on,
+        shared(on_change=lambda *change: changes.append(change)) as on,
         cloud(answer) as server,
     ):
         target = api(on, server, credentials)
@@ -318,7 +318,7 @@ async def test_new_credentials_close_it_at_once_and_old_ones_count_again():
 async def test_one_key_with_two_secrets_does_not_reset_itself():
     wrong = StaticCredentials(Key(KEY.access_key, SecretStr("wrong-secret")))
     wrong_too = StaticCredentials(Key(KEY.access_key, SecretStr("wrong-again")))
-    async with line() as on, cloud(lambda _r: refuse()) as server:
+    async with shared() as on, cloud(lambda _r: refuse()) as server:
         one, two = api(on, server, wrong), api(on, server, wrong_too)
         for _ in range(10):
             await burst(2, one, two)
@@ -327,7 +327,7 @@ async def test_one_key_with_two_secrets_does_not_reset_itself():
 
 async def test_targets_that_are_given_the_same_new_key_reset_it_once():
     credentials = [StaticCredentials(KEY) for _ in range(4)]
-    async with line() as on, cloud(lambda _r: refuse()) as server:
+    async with shared() as on, cloud(lambda _r: refuse()) as server:
         targets = [api(on, server, given) for given in credentials]
         await burst(8, *targets)
         for given_ in credentials:
@@ -342,7 +342,7 @@ async def test_it_opens_and_closes_with_time(monkeypatch):
     monkeypatch.setattr("watcher.client.breaker.WINDOW", 0.2)
     changes = []
     async with (
-        line(on_change=lambda *change: changes.append(change[1])) as on,
+        shared(on_change=lambda *change: changes.append(change[1])) as on,
         cloud(lambda _r: refuse()) as server,
     ):
         target = api(on, server)
@@ -362,7 +362,7 @@ async def test_a_waiter_gives_up_in_time():
         await anyio.sleep(60)
 
     async with (
-        line() as on,
+        shared() as on,
         cloud(never) as server,
         anyio.create_task_group() as group,
     ):
@@ -428,25 +428,25 @@ async def test_breakers_of_keys_long_gone_are_forgotten():
 
 
 async def test_a_target_says_how_many_may_be_on_their_way():
-    async with line() as on, cloud() as server:
+    async with shared() as on, cloud() as server:
         target, other = api(on, server), api(on, server)
-        assert (target.account, target.width) == (None, 1)
+        assert (target.account, target.key_limit) == (None, 1)
         await target.fetch(JOB)
-        assert (target.account, target.width) == (KEY.access_key, 3)
+        assert (target.account, target.key_limit) == (KEY.access_key, 3)
         server.answer = lambda _r: refuse()
         await burst(1, other)
-        assert (target.width, other.width) == (1, 1)
+        assert (target.key_limit, other.key_limit) == (1, 1)
         server.answer = lambda _r: ok()
         await target.fetch(JOB)
-        assert target.width == 2
+        assert target.key_limit == 2
 
 
 async def test_where_nothing_is_signed_any_number_may_be_on_its_way():
-    async with line() as on, cloud() as server:
+    async with shared() as on, cloud() as server:
         target = api(on, server, NoCredentials())
-        assert target.width == 1
+        assert target.key_limit == 1
         await target.fetch(JOB)
-        assert (target.account, target.width) == (None, None)
+        assert (target.account, target.key_limit) == (None, None)
         server.answer = lambda _r: slow(ok())
         await burst(16, target)
     assert server.most_in_flight > 3

@@ -1,6 +1,7 @@
 """The servers' time, as their Date headers tell it."""
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,3 +114,25 @@ def test_a_host_not_heard_yet_is_taken_to_agree_with_the_last():
     note(on, 0, host="two")
     assert on.skew("two") == 0.0
     assert on.skew("one") == pytest.approx(1200, abs=0.6)
+
+
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", http_date(0)])
+def test_a_date_more_than_a_day_off_is_noted_and_not_believed(date):
+    on = clock()
+    note(on, 1200)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            on.note("h", date, NOW, NOW)
+    assert on.skew("h") == on.offset("h") == pytest.approx(1200, abs=0.6)
+    assert abs(on.astray("h")) > 86_400
+    assert [(line["event"], line["host"]) for line in lines] == [
+        ("clock.disbelieved", "h")
+    ]
+    note(on, 1200)
+    assert on.astray("h") == 0.0
+
+
+def test_a_day_is_believed():
+    on = clock()
+    note(on, 86_000)
+    assert on.skew("h") == pytest.approx(86_000, abs=0.6)

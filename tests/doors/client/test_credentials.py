@@ -6,7 +6,7 @@ import os
 import pytest
 from pydantic import SecretStr
 
-from tests.doors.client.servers import KEY, cloud, line
+from tests.doors.client.servers import KEY, cloud, shared
 from watcher.client.credentials.chain import ChainCredentials, default_chain
 from watcher.client.credentials.parsing import parse_expiry, parse_temporary_key
 from watcher.client.credentials.profiles import ProfileCredentials
@@ -162,9 +162,9 @@ async def test_a_profile_of_another_user_is_told(tmp_path):
 
 async def test_the_chain_takes_the_first_that_has_a_key(tmp_path):
     environment = {FILE: str(tmp_path / "credentials")}
-    async with line() as on, cloud() as gone:
+    async with shared() as on, cloud() as gone:
         pass
-    async with line() as on:
+    async with shared() as on:
         chain = default_chain(on, environment, gone.origin)
         said = await lack(chain)
         assert said.startswith(

@@ -34,14 +34,13 @@ async def main():
     store = SqliteStore(path, now=time.time, sinks=["log"], fault_point=fault)
     await store.open()
     courier = Courier(
-        LogSink(writer.send), store, jitter=lambda: 0.5, pace=Pace(batch=3),
+        LogSink(writer.send), store, store, jitter=lambda: 0.5, pace=Pace(batch=3),
         fault_point=fault,
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(courier.run)
         for n in range(4):
             await store.commit([step("a", f"a{n}", f"b{n}")])
-            courier.wake()
             await anyio.sleep(0.01)
         courier.stop()
     await store.close()

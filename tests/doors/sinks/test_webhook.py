@@ -27,7 +27,7 @@ from watcher.sinks.webhook import (
     sign,
     signing_key,
 )
-from watcher.store import MemoryStore
+from watcher.store import MemoryStore, SqliteStore
 
 NOW = 1_700_000_000.9
 
@@ -358,9 +358,9 @@ def madness(receiver: Receiver, chance: random.Random):
     return answer
 
 
-async def emptied(courier: Courier) -> None:
+async def emptied(store: SqliteStore) -> None:
     with anyio.fail_after(20):
-        while courier.backlog:  # noqa: ASYNC110
+        while await store.backlog("hook"):  # noqa: ASYNC110
             await anyio.sleep(0.01)
 
 
@@ -377,12 +377,11 @@ async def test_through_a_mad_receiver_every_event_arrives_in_the_jobs_order(
         anyio.create_task_group() as tasks,
     ):
         receiver.answer = madness(receiver, chance)
-        courier = Courier(sink, store, jitter=chance.random, pace=pace)
+        courier = Courier(sink, store, store, jitter=chance.random, pace=pace)
         tasks.start_soon(courier.run)
         for n in range(8):
             await store.commit([step(job, f"{job}-{n}") for job in jobs])
-            courier.wake()
-        await emptied(courier)
+        await emptied(store)
         courier.stop()
     for job in jobs:
         taken = [one["id"] for one in receiver.taken if one["subject"] == job]
@@ -398,10 +397,10 @@ async def test_a_dead_receiver_costs_a_shutdown_no_more_than_the_drain():
     ):
         store = MemoryStore(now=lambda: NOW, sinks=["hook"])
         await store.commit([step("a", "1")])
-        courier = Courier(sink, store, jitter=lambda: 0.5, pace=Pace(drain=0.2))
+        courier = Courier(sink, store, store, jitter=lambda: 0.5, pace=Pace(drain=0.2))
         with anyio.fail_after(2):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(courier.run)
                 await anyio.sleep(0.1)
                 courier.stop()
-        assert courier.backlog == 1
+        assert await store.backlog("hook") == 1

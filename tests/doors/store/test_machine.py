@@ -18,11 +18,13 @@ from hypothesis.stateful import (
 
 from tests.doors.store.conftest import Clock, step
 from watcher.core.model import JobKey
-from watcher.store import MemoryStore, Retention, SqliteStore
+from watcher.ports import Retention
+from watcher.store import MemoryStore, SqliteStore
 
 JOBS = st.sampled_from(["a", "b", "c"])
 EVENT_IDS = st.lists(st.integers(0, 30).map(str), max_size=3)
 SINKS = ("log", "hook")
+KEPT = Retention(100.0, 5)
 KEYS = [JobKey("prod", job) for job in ("a", "b", "c")]
 
 
@@ -45,17 +47,13 @@ class Stores(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.memory = MemoryStore(
-            now=self.clock, sinks=SINKS, keep_seconds=100.0, keep_events=5
-        )
+        self.memory = MemoryStore(now=self.clock, sinks=SINKS, retention=KEPT)
         self.open()
 
     def open(self) -> None:
         path = self.folder / str(self.lives) / "watcher.db"
         path.parent.mkdir(exist_ok=True)
-        self.sqlite = SqliteStore(
-            path, now=self.clock, sinks=SINKS, retention=Retention(100.0, 5)
-        )
+        self.sqlite = SqliteStore(path, now=self.clock, sinks=SINKS, retention=KEPT)
         self.runner.run(self.sqlite.open())
         self.before = dict(self.handed_out)
 
@@ -91,11 +89,15 @@ class Stores(RuleBasedStateMachine):
 
     @rule(keys=st.sets(st.sampled_from(KEYS)))
     def release(self, keys):
-        self.both(lambda store: store.release(keys))
+        self.both(lambda store: store.forget(keys))
 
     @rule(keys=st.sets(st.sampled_from(KEYS)))
-    def watch(self, keys):
-        self.both(lambda store: store.save_watched(keys))
+    def add(self, keys):
+        self.both(lambda store: store.add(keys))
+
+    @rule(keys=st.sets(st.sampled_from(KEYS)))
+    def remove(self, keys):
+        self.both(lambda store: store.remove(keys))
 
     @rule()
     def restart(self):
@@ -115,14 +117,17 @@ class Stores(RuleBasedStateMachine):
     def agree(self):
         if not hasattr(self, "sqlite"):
             return
-        memory, sqlite = self.both(lambda store: store.claim(KEYS))
+        memory, sqlite = self.both(lambda store: store.load(KEYS))
         assert memory == sqlite
-        memory, sqlite = self.both(lambda store: store.events(0, 100))
+        memory, sqlite = self.both(lambda store: store.read(0, 100))
         assert list(memory) == list(sqlite)
         memory, sqlite = self.both(lambda store: store.watched())
         assert memory == sqlite
         for sink in SINKS:
-            assert self.memory.backlog(sink) == self.sqlite.backlog(sink)
+            memory, sqlite = self.both(lambda store, sink=sink: store.backlog(sink))
+            assert memory == sqlite
+        memory, sqlite = self.both(lambda store: store.grown(-1))
+        assert memory == sqlite
 
     def teardown(self) -> None:
         if hasattr(self, "sqlite"):

@@ -21,7 +21,13 @@ import structlog
 from tests.doors.store.conftest import Clock, ids, opened, step
 from watcher.core.errors import StoreError
 from watcher.core.model import JobKey
-from watcher.store import SqliteStore, database_path, open_journal, open_store
+from watcher.store import (
+    JournalFile,
+    SqliteStore,
+    check_url,
+    database_path,
+    open_store,
+)
 from watcher.store.sqlite import rescue, schema
 from watcher.store.sqlite import store as sqlite
 
@@ -58,20 +64,24 @@ async def filled(path: Path, jobs: int = 3, events: int = 40) -> None:
 
 
 def test_a_relative_url_starts_from_the_folder_and_an_absolute_one_does_not():
+    state = {"STATE_DIRECTORY": "/var/lib/watcher"}
     folder = Path("/var/lib/watcher")
-    assert database_path("sqlite:///w.db", folder) == folder / "w.db"
-    assert database_path("sqlite:///sub/w.db", folder) == folder / "sub" / "w.db"
-    assert database_path("sqlite:////srv/w.db", folder) == Path("/srv/w.db")
-    assert database_path("memory:", folder) is None
+    assert database_path("sqlite:///w.db", state) == folder / "w.db"
+    assert database_path("sqlite:///sub/w.db", state) == folder / "sub" / "w.db"
+    assert database_path("sqlite:////srv/w.db", state) == Path("/srv/w.db")
+    assert database_path("sqlite:///w.db", {}) == Path("w.db")
+    assert database_path("memory:", state) is None
 
 
 @pytest.mark.parametrize(
     "url", ["", "sqlite:", "sqlite://w.db", "sqlite:///", "postgresql://u:secret@h/d"]
 )
 def test_any_other_url_is_refused_without_repeating_it(url):
-    with pytest.raises(StoreError) as caught:
-        database_path(url, Path())
+    with pytest.raises(ValueError, match="is not understood") as caught:
+        check_url(url)
     assert "secret" not in str(caught.value)
+    with pytest.raises(ValueError, match="is not understood"):
+        database_path(url, {})
 
 
 async def test_a_file_name_may_hold_what_a_uri_may_not(tmp_path):
@@ -250,8 +260,8 @@ async def test_a_kill_leaves_a_commit_whole_or_not_at_all(path, point, written):
     announced, _ = child.communicate(timeout=30)
     assert child.returncode == -signal.SIGKILL
     async with opened(path) as store:
-        events = await store.events(0, 10)
-        record = (await store.claim(KEYS))[KEYS[0]]
+        events = await store.read(0, 10)
+        record = (await store.load(KEYS))[KEYS[0]]
         assert ids(events) == [f"e{n}" for n in range(written)]
         assert record.last_poll_at == written - 1
         assert ids(await store.undelivered("log", 10)) == ids(events)
@@ -271,7 +281,40 @@ async def test_a_kill_after_marking_does_not_repeat(path):
     )
     run_child(code, path, "-", 0).communicate(timeout=30)
     async with opened(path) as store:
-        assert store.backlog("log") == 0
+        assert await store.backlog("log") == 0
+
+
+# -- growth
+
+
+async def test_growth_of_an_earlier_life_is_known(path):
+    await filled(path)
+    async with opened(path) as store:
+        assert await store.grown(0) == 120
+
+
+async def test_a_commit_whose_asker_has_left_is_told_all_the_same(path):
+    async with opened(path) as store:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await store.commit([step("a", "1")])
+        with anyio.fail_after(10):
+            assert await store.grown(0) == 1
+
+
+async def test_a_commit_that_failed_and_yet_came_true_is_told(path):
+    fails = iter([True])
+
+    def fail_late(name):
+        if name == "commit.after_commit" and next(fails, False):
+            raise sqlite3.OperationalError("disk I/O error")
+
+    async with opened(path, fault_point=fail_late) as store:
+        with pytest.raises(StoreError, match="disk I/O"):
+            await store.commit([step("a", "1")])
+        assert await store.commit([step("a", "1")]) == []
+        with anyio.fail_after(10):
+            assert await store.grown(0) == 1
 
 
 # -- cancellation
@@ -303,7 +346,7 @@ async def test_a_cancelled_commit_is_whole_and_close_waits_for_it(path, native):
         assert ids(told) == ["1"]
     await store.close()
     async with opened(path) as store:
-        assert ids(await store.events(0, 10)) == ["1"]
+        assert ids(await store.read(0, 10)) == ["1"]
 
 
 async def test_an_event_that_cannot_be_written_takes_its_commit_with_it(path):
@@ -313,8 +356,8 @@ async def test_an_event_that_cannot_be_written_takes_its_commit_with_it(path):
     async with opened(path) as store:
         with pytest.raises(TypeError):
             await store.commit([replace(good, transitions=(*good.transitions, odd))])
-        assert await store.events(0, 10) == []
-        assert await store.claim(KEYS) == {}
+        assert await store.read(0, 10) == []
+        assert await store.load(KEYS) == {}
         assert ids(await store.commit([step("a", "3")])) == ["3"]
 
 
@@ -330,8 +373,7 @@ async def test_calls_side_by_side_do_not_mix(path):
             tasks.start_soon(store.commit, [step("a", f"{n}a", f"{n}b")])
             tasks.start_soon(store.undelivered, "log", 5)
             tasks.start_soon(store.delivered, "log", [n])
-    with open_journal(path) as journal:
-        told = ids(journal.events(0, 100))
+    told = ids(await JournalFile(path).read(0, 100))
     assert len(told) == 40
     assert all(a[:-1] == b[:-1] for a, b in zip(told[::2], told[1::2], strict=True))
 
@@ -369,13 +411,13 @@ async def test_a_full_disk_is_a_store_error_and_passes(disk):
         for _ in range(3):
             with pytest.raises(StoreError, match="full"):
                 await store.commit(many)
-        assert ids(await store.events(0, 1000)) == ["1"]
-        assert list(await store.claim(KEYS)) == [KEYS[0]]
-        assert store.backlog("log") == 1
+        assert ids(await store.read(0, 1000)) == ["1"]
+        assert list(await store.load(KEYS)) == [KEYS[0]]
+        assert await store.backlog("log") == 1
         ballast.unlink()
         assert len(await store.commit([step("b", "b0")])) == 1
     async with opened(disk / "watcher.db") as store:
-        assert ids(await store.events(0, 1000)) == ["1", "b0"]
+        assert ids(await store.read(0, 1000)) == ["1", "b0"]
 
 
 async def test_a_read_only_disk_is_a_store_error_and_passes(disk):
@@ -444,9 +486,9 @@ async def test_a_damaged_file_is_put_aside_and_numbering_goes_on(path, kind):
         (damage,) = notices
         assert damage.aside.name == "watcher.db.damaged-20231114T221320.000000Z"
         assert damage.aside.read_bytes() == broken
-        kept = await store.events(0, 1000)
+        kept = await store.read(0, 1000)
         assert len(kept) == damage.events
-        assert len(await store.claim(KEYS)) == damage.records
+        assert len(await store.load(KEYS)) == damage.records
         owed = await store.undelivered("log", 1000)
         assert len(owed) == damage.undelivered
         assert all(event.replayed for event in owed)
@@ -458,7 +500,7 @@ async def test_a_damaged_file_is_put_aside_and_numbering_goes_on(path, kind):
             assert await store.commit([step("a", kept[0].transition.event_id)]) == []
     notices.clear()
     async with opened(path, now=clock, on_damage=notices.append) as store:
-        assert len(await store.events(0, 1000)) == len(kept) + 1
+        assert len(await store.read(0, 1000)) == len(kept) + 1
     assert notices == []
 
 
@@ -484,14 +526,14 @@ async def test_what_the_write_ahead_log_held_is_carried_over_too(path, tmp_path)
     garble(path, 0.6)
     notices = []
     async with opened(path, on_damage=notices.append) as store:
-        assert "late" in ids(await store.events(0, 1000))
+        assert "late" in ids(await store.read(0, 1000))
     assert list(crashed.glob("*.damaged-*-wal"))
 
 
 async def test_jobs_added_while_running_survive_damage(path):
     await filled(path, events=400)
     async with opened(path) as store:
-        await store.save_watched(KEYS)
+        await store.add(KEYS)
     garble(path, 0.5)
     async with opened(path, on_damage=lambda _: None) as store:
         assert await store.watched() == set(KEYS)
@@ -549,7 +591,7 @@ async def test_a_rescue_that_is_killed_is_finished_by_the_next_start(path, done)
     rescue_until(path, done)
     notices = []
     async with opened(path, on_damage=notices.append) as store:
-        assert len(await store.events(0, 5000)) > 1000
+        assert len(await store.read(0, 5000)) > 1000
         (new,) = await store.commit([step("a", "quite new")])
         assert new.seq > 1201
     assert len(notices) == (0 if done == 5 else 1)
@@ -567,9 +609,9 @@ async def test_damage_met_while_running_is_mended_by_the_next_call(
     async with opened(path, on_damage=notices.append) as store:
         garble(path, 0.2, 4096 * 20)
         with pytest.raises(StoreError):
-            await store.events(0, 100_000)
+            await store.read(0, 100_000)
         await store.commit([step("a", "quite new")])
-        assert ids(await store.events(notices[0].last_seq, 10)) == ["quite new"]
+        assert ids(await store.read(notices[0].last_seq, 10)) == ["quite new"]
     assert len(notices) == 1
 
 
@@ -625,22 +667,20 @@ async def test_one_unreadable_row_stops_nothing(path):
         db.execute("UPDATE records SET body = '{' WHERE job_id = 'a'")
     with structlog.testing.capture_logs() as lines:
         async with opened(path) as store:
-            assert list(await store.claim(KEYS)) == [KEYS[1]]
-            assert ids(await store.events(0, 10)) == ["2"]
+            assert list(await store.load(KEYS)) == [KEYS[1]]
+            assert ids(await store.read(0, 10)) == ["2"]
             assert ids(await store.undelivered("log", 10)) == ["2"]
-            assert store.backlog("log") == 1
+            assert await store.backlog("log") == 1
     assert {line["event"] for line in lines} == {
         "store.event_unreadable",
         "store.record_unreadable",
     }
 
 
-async def test_damage_is_logged_by_default(path, tmp_path):
+async def test_damage_is_logged_by_default(path):
     path.write_bytes(b"garbage" * 1000)
     with structlog.testing.capture_logs() as lines:
-        async with open_store(
-            "sqlite:///watcher.db", folder=tmp_path, now=Clock(), sinks=["log"]
-        ):
+        async with open_store(f"sqlite:///{path}", now=Clock(), sinks=["log"]):
             pass
     (line,) = lines
     assert line["event"] == "store.damaged"
@@ -652,19 +692,42 @@ async def test_damage_is_logged_by_default(path, tmp_path):
 
 
 async def test_the_journal_is_read_beside_the_daemon(path):
+    journal = JournalFile(path)
     async with opened(path) as store:
         await store.commit([step("a", "1")])
-        with open_journal(path) as journal:
-            assert ids(journal.events(0, 10)) == ["1"]
-            await store.commit([step("b", "2")])
-            assert ids(journal.events(1, 10)) == ["2"]
-            assert ids(journal.events(0, 10, "a")) == ["1"]
+        assert ids(await journal.read(0, 10)) == ["1"]
+        await store.commit([step("b", "2")])
+        assert ids(await journal.read(1, 10)) == ["2"]
+        assert ids(await journal.read(0, 10, "a")) == ["1"]
+        assert await journal.grown(1) == 2
 
 
-@pytest.mark.parametrize("content", [None, b"garbage" * 1000, b""])
-def test_a_journal_that_is_none_is_a_store_error(path, content):
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(StoreError), open_journal(path) as journal:
-        journal.events(0, 10)
-    assert path.exists() is (content is not None)
+async def test_a_journal_that_is_not_there_yet_is_waited_for_and_found_empty(path):
+    journal = JournalFile(path, look_every=0.001)
+    with anyio.move_on_after(0.02) as waiting:
+        await journal.grown(-1)
+    assert waiting.cancelled_caught
+    assert await journal.read(0, 10) == []
+    assert not path.exists()
+    async with opened(path):
+        assert await journal.grown(-1) == 0
+
+
+async def test_a_commit_by_another_process_ends_the_wait(path):
+    journal, highest = JournalFile(path, look_every=0.001), []
+
+    async def wait():
+        highest.append(await journal.grown(0))
+
+    async with opened(path) as store, anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await store.commit([step("a", "1")])
+    assert highest == [1]
+
+
+async def test_a_journal_that_is_none_is_a_store_error(path):
+    path.write_bytes(b"garbage" * 1000)
+    with pytest.raises(StoreError):
+        await JournalFile(path).read(0, 10)
+    with pytest.raises(StoreError):
+        await JournalFile(path).grown(0)

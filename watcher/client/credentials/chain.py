@@ -10,12 +10,12 @@ from watcher.client.credentials.base import Credentials, Proof, no_credentials
 from watcher.client.credentials.metadata import ADDRESS, MetadataCredentials
 from watcher.client.credentials.profiles import ProfileCredentials
 from watcher.client.credentials.static import EnvironmentCredentials
-from watcher.client.shared import Line
+from watcher.client.shared import SharedClient
 from watcher.core.errors import Refusal, Rejected
 
 
 def default_chain(
-    line: Line,
+    shared: SharedClient,
     environment: Mapping[str, str] = os.environ,
     metadata_address: str = ADDRESS,
 ) -> ChainCredentials:
@@ -24,7 +24,9 @@ def default_chain(
         (
             EnvironmentCredentials(environment),
             ProfileCredentials(environment),
-            MetadataCredentials(line.session, line.clock.server_time, metadata_address),
+            MetadataCredentials(
+                shared.session, shared.clock.server_time, metadata_address
+            ),
         )
     )
 

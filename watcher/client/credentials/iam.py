@@ -13,15 +13,21 @@ from http import HTTPStatus
 
 from pydantic import SecretStr
 
-from watcher.client.classify import classify, not_about_a_job, one_line
+from watcher.client.classify import classify, one_line
 from watcher.client.credentials.base import Proof, Token
 from watcher.client.credentials.parsing import parse_expiry
 from watcher.client.credentials.renewal import Renewal
-from watcher.client.masking import Mask
-from watcher.client.shared import Line, OnRequest
+from watcher.client.shared import OnRequest, SharedClient
 from watcher.client.signing import Call
 from watcher.client.transport import Answer, exchange, in_time, route_to
-from watcher.core.errors import ApiError, JobNotFound, Malformed, Refusal, Rejected
+from watcher.core.errors import (
+    ApiError,
+    Details,
+    JobNotFound,
+    Malformed,
+    Refusal,
+    Rejected,
+)
 
 _PATH = "/v3/auth/tokens"
 _LARGEST = 1024 * 1024
@@ -69,7 +75,7 @@ class TokenCredentials:
     """The token of a user, had again before it expires.
 
     Args:
-        line: What all targets share.
+        shared: What all targets share.
         login: Who asks.
         iam_endpoint: Address of IAM.
         timeout: Seconds for one request.
@@ -82,7 +88,7 @@ class TokenCredentials:
 
     def __init__(
         self,
-        line: Line,
+        shared: SharedClient,
         login: Login,
         iam_endpoint: str,
         *,
@@ -90,7 +96,7 @@ class TokenCredentials:
         tls: ssl.SSLContext | None = None,
         on_request: OnRequest | None = None,
     ) -> None:
-        self._line = line
+        self._shared = shared
         self._route = route_to(iam_endpoint, timeout, _LARGEST, tls)
         self._on_request = on_request
         self._presented: Hashable = None
@@ -99,7 +105,7 @@ class TokenCredentials:
     def replace(self, login: Login) -> None:
         """Use another login from the next request on."""
         self._login = login
-        self._renewal = Renewal(self._obtain, self._line.clock.server_time)
+        self._renewal = Renewal(self._obtain, self._shared.clock.server_time)
 
     async def current(self) -> Token:
         """Return a token that has not expired.
@@ -124,12 +130,12 @@ class TokenCredentials:
         login = self._login
         changed = login.password != self._presented
         self._presented = login.password
-        breaker = self._line.breakers.of(login.account)
+        breaker = self._shared.breakers.of(login.account)
         async with breaker.attempt(login.password, changed=changed):
             return self._read(login, await self._send(login))
 
     async def _send(self, login: Login) -> Answer:
-        clock, host = self._line.clock, self._route.host
+        clock, host = self._shared.clock, self._route.host
         call = Call(
             "POST",
             host,
@@ -142,7 +148,7 @@ class TokenCredentials:
             self._on_request("token")
         sent = clock.machine_time()
         answer = await in_time(
-            self._route, exchange(self._line.session, self._route, call)
+            self._route, exchange(self._shared.session, self._route, call)
         )
         clock.note(host, answer.headers.get("Date", ""), sent, clock.machine_time())
         return answer
@@ -166,22 +172,18 @@ class TokenCredentials:
             ) from None
 
     def _failure(self, login: Login, answer: Answer) -> ApiError:
-        mask = Mask((login.password,))
-        error = classify(
-            answer.status,
-            mask.headers(answer.headers),
-            mask.apply(answer.body),
-            self._line.clock.machine_time(),
-        )
-        if isinstance(error, JobNotFound):
-            return not_about_a_job(error)
-        if not isinstance(error, Rejected) or answer.status != HTTPStatus.UNAUTHORIZED:
-            return error
-        return Rejected(
-            one_line(f"IAM refused user {login.user} of {login.domain}: {error}"),
-            refusal=Refusal.CREDENTIALS,
-            status_code=error.status_code,
-            error_code=error.error_code,
-            request_id=error.request_id,
-            retry_after=error.retry_after,
-        )
+        """Return what its status stands for; never a word of it, it may echo anything."""
+        now = self._shared.clock.machine_time()
+        error = classify(answer.status, answer.headers, answer.body, now)
+        details = Details(status_code=answer.status, retry_after=error.retry_after)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            return Rejected(
+                one_line(f"IAM refused user {login.user} of {login.domain}: HTTP 401"),
+                refusal=Refusal.CREDENTIALS,
+                **details,
+            )
+        said = f"IAM gave no token: HTTP {answer.status}"
+        if isinstance(error, Rejected):
+            return Rejected(said, refusal=error.refusal, **details)
+        kind = Rejected if isinstance(error, JobNotFound) else type(error)
+        return kind(said, **details)

@@ -17,7 +17,6 @@ from watcher.client.classify import one_line
 from watcher.client.credentials.base import Proof, no_credentials
 from watcher.client.credentials.parsing import parse_temporary_key
 from watcher.client.credentials.renewal import Renewal
-from watcher.client.masking import Mask
 from watcher.client.signing import Call, Key
 from watcher.client.transport import Answer, Route, exchange, in_time
 from watcher.core.errors import ApiError, Rejected
@@ -87,7 +86,7 @@ class MetadataCredentials:
         if _NO_AGENCY in answer.body:
             raise _nothing("this server has no agency: configure one for it first")
         if answer.status != HTTPStatus.OK:
-            raise self._unexpected(answer)
+            raise _unexpected(answer)
         try:
             return parse_temporary_key(answer.body)
         except ValueError as exc:
@@ -108,7 +107,7 @@ class MetadataCredentials:
             return _Pass(None, moment + _WITHOUT_TOKENS)
         token = answer.body.decode("ascii", "replace").strip()
         if answer.status != HTTPStatus.OK or not token.isprintable() or not token:
-            raise self._unexpected(answer)
+            raise _unexpected(answer)
         return _Pass(SecretStr(token), moment + _TOKEN_LIFE / 2)
 
     async def _send(self, method: str, path: str, headers: dict[str, str]) -> Answer:
@@ -120,11 +119,9 @@ class MetadataCredentials:
         except ApiError as error:
             raise _nothing(error.message) from error
 
-    def _unexpected(self, answer: Answer) -> Rejected:
-        token = None if self._pass is None else self._pass.token
-        body = Mask(() if token is None else (token,)).apply(answer.body)
-        text = body[:1024].decode("utf-8", "replace")
-        return _nothing(f"HTTP {answer.status} {text}")
+
+def _unexpected(answer: Answer) -> Rejected:
+    return _nothing(f"HTTP {answer.status}")  # its text may hold a key
 
 
 def _nothing(why: str) -> Rejected:

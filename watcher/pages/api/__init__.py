@@ -5,12 +5,11 @@
 
 from watcher.pages.api.actions import AddJob, Reload, RemoveJob
 from watcher.pages.api.config import ShowConfig
-from watcher.pages.api.events import Bell, EventsPage
+from watcher.pages.api.events import EventsPage
 from watcher.pages.api.jobs import JobPage, JobsPage
 
 __all__ = [
     "AddJob",
-    "Bell",
     "EventsPage",
     "JobPage",
     "JobsPage",

@@ -8,7 +8,7 @@ Source: WHATWG HTML, "Server-sent events".
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import count
 
 import anyio
@@ -18,7 +18,7 @@ from watcher.core.journal import line
 from watcher.core.model import JournalEvent
 from watcher.encoding import encode_json
 from watcher.pages.api.answers import long_answer, problem
-from watcher.ports import Request, Response
+from watcher.ports import JournalReader, Request, Response
 
 STREAM = "text/event-stream"
 MOST_EVENTS = 1000
@@ -32,42 +32,20 @@ PULSES_A_HEARTBEAT = 15
 _OPENING = b"retry: 2000\n\n"
 _HEARTBEAT = b": still here\n\n"
 
-Read = Callable[[int, int], Awaitable[Sequence[JournalEvent]]]
-
-
-class Bell:
-    """Wakes everybody who waits for the journal to grow."""
-
-    def __init__(self) -> None:
-        self._stroke = anyio.Event()
-
-    def ring(self) -> None:
-        """Say that something was committed."""
-        self._stroke.set()
-        self._stroke = anyio.Event()
-
-    def stroke(self) -> anyio.Event:
-        """Return what the next `ring` sets; to be asked for before looking."""
-        return self._stroke
-
 
 class EventsPage:
     """Committed events, oldest first."""
 
     path = "/api/v1/events"
 
-    def __init__(
-        self, read: Read, stroke: Callable[[], anyio.Event], *, pulse: float = PULSE
-    ) -> None:
+    def __init__(self, journal: JournalReader, *, pulse: float = PULSE) -> None:
         """Make the page.
 
         Args:
-            read: Reads the journal: after which number, and how many at most.
-            stroke: Returns what is set when the journal grows next; see `Bell`.
+            journal: What it shows.
             pulse: See `PULSE`.
         """
-        self._read = read
-        self._stroke = stroke
+        self._journal = journal
         self._pulse = pulse
         self._reading = anyio.Semaphore(MOST_READS)  # the poller's commits come between
         self.streams = 0
@@ -86,6 +64,7 @@ class EventsPage:
         return self._stream(after) if streamed else await self._page(after, limit)
 
     async def _page(self, after: int, limit: int) -> Response:
+        after = _resumed(after, await self._journal.grown(-1))
         try:
             events = await self._look(after, limit)
         except StoreError as exc:
@@ -95,7 +74,7 @@ class EventsPage:
 
     async def _look(self, after: int, limit: int) -> Sequence[JournalEvent]:
         async with self._reading:
-            return await self._read(after, limit)
+            return await self._journal.read(after, limit)
 
     def _stream(self, after: int) -> Response:
         if self.streams >= MOST_STREAMS:
@@ -107,22 +86,30 @@ class EventsPage:
         self.streams += 1
         try:
             yield _OPENING
+            highest = await self._journal.grown(-1)
+            after = _resumed(after, highest)
             while True:
-                stroke = self._stroke()
                 events = await self._look(after, BATCH)
                 if events:
                     after = events[-1].seq
                     yield b"".join(map(_message, events))
+                if len(events) == BATCH:
+                    continue
                 for pulse in count(1):
-                    if stroke.is_set() or len(events) == BATCH:
-                        break
-                    with anyio.move_on_after(self._pulse):
-                        await stroke.wait()
+                    with anyio.move_on_after(self._pulse) as waiting:
+                        highest = await self._journal.grown(highest)
                     yield b"" if pulse % PULSES_A_HEARTBEAT else _HEARTBEAT
+                    if not waiting.cancelled_caught:
+                        break
         except StoreError:
             return  # the reader comes back where it was
         finally:
             self.streams -= 1
+
+
+def _resumed(after: int, highest: int) -> int:
+    """Return where to go on; a number not given yet is of an older store."""
+    return after if after <= highest else 0
 
 
 def _message(event: JournalEvent) -> bytes:

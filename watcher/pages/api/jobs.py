@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from watcher.core.model import JobKey, JobRecord
+from watcher.core.model import JobKey
 from watcher.pages.api.answers import long_answer, problem
 from watcher.pages.api.views import detail, summary, task
-from watcher.ports import Request, Response
+from watcher.ports import Board, Request, Response
 
-Records = Callable[[], Mapping[JobKey, JobRecord]]
 NextDue = Callable[[JobKey], float | None]
 Clock = Callable[[], float]
 
@@ -20,21 +19,23 @@ class JobsPage:
 
     path = "/api/v1/jobs"
 
-    def __init__(self, records: Records, next_due: NextDue, now: Clock) -> None:
+    def __init__(self, board: Board, next_due: NextDue, now: Clock) -> None:
         """Make the page.
 
         Args:
-            records: Returns the board.
+            board: What is known of the jobs.
             next_due: Seconds until a job is asked next; None where no time is set.
             now: Wall clock, Unix seconds.
         """
-        self._records = records
+        self._board = board
         self._next_due = next_due
         self._now = now
 
     async def respond(self, _: Request) -> Response:
         """List the jobs; each as it was when the request came."""
-        records = list(self._records().values())  # the board changes while this is sent
+        records = list(
+            self._board.records.values()
+        )  # the board changes while this is sent
         rows = (
             summary(record, _moment(self._now(), self._next_due(record.key)))
             for record in records
@@ -47,16 +48,16 @@ class JobPage:
 
     path = "/api/v1/jobs/{target}/{job_id}"
 
-    def __init__(self, records: Records, next_due: NextDue, now: Clock) -> None:
+    def __init__(self, board: Board, next_due: NextDue, now: Clock) -> None:
         """Make the page; see `JobsPage`."""
-        self._records = records
+        self._board = board
         self._next_due = next_due
         self._now = now
 
     async def respond(self, request: Request) -> Response:
         """Show the job; 404 where it is not watched."""
         key = JobKey(request.params["target"], request.params["job_id"])
-        record = self._records().get(key)
+        record = self._board.records.get(key)
         if record is None:
             return problem(404, "this job is not watched")
         head = detail(record, _moment(self._now(), self._next_due(key)))

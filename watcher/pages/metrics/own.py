@@ -19,6 +19,7 @@ from watcher.ports import JobApi, SinkState
 
 CALLS = ("detail", "list", "token")
 _REQUEST_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_COMMIT_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60)
 _LATENCY_SECONDS = (0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900, 3600)
 
 
@@ -73,6 +74,16 @@ class OwnMetrics:
             "watcher_config_last_reload_success_timestamp_seconds",
             "When a configuration was last put in force.",
         )
+        self._commits = prometheus.Histogram(
+            "watcher_store_commit_seconds",
+            "Time of one commit.",
+            buckets=_COMMIT_SECONDS,
+            registry=self.registry,
+        )
+        self._commit_age = self._gauge(
+            "watcher_store_commit_age_seconds",
+            "For how long the present commit has lasted; 0 without one.",
+        )
         self._pending = self._gauge(
             "watcher_store_pending_jobs",
             "Jobs with transitions that the store has not taken yet.",
@@ -110,7 +121,16 @@ class OwnMetrics:
         """Count one request that was sent."""
         self._requests.labels(target, call).inc()
 
-    def told(self, transition: Transition) -> None:
+    def committed(self, seconds: float) -> None:
+        """Count one commit."""
+        self._commits.observe(seconds)
+
+    def told(self, transitions: Iterable[Transition]) -> None:
+        """Count what was told."""
+        for transition in transitions:
+            self._count(transition)
+
+    def _count(self, transition: Transition) -> None:
         """Count a transition of a task; one first seen has no latency of detection."""
         if transition.event != "task.transition":
             return
@@ -138,9 +158,17 @@ class OwnMetrics:
             self._skew.labels(name).set_function(partial(_skew_of, api))
             self._locked.labels(name).set_function(partial(_lock_of, api))
 
-    def show_pending(self, pending: Callable[[], float]) -> None:
-        """Show how many jobs wait for the store, read at every scrape."""
+    def show_store(
+        self, pending: Callable[[], float], commit_age: Callable[[], float]
+    ) -> None:
+        """Show the store's work, read at every scrape.
+
+        Args:
+            pending: Jobs that wait for it.
+            commit_age: Seconds for which the present commit has lasted.
+        """
         self._pending.set_function(pending)
+        self._commit_age.set_function(commit_age)
 
     def show_sinks(self, sinks: Sequence[SinkState]) -> None:
         """Show the delivery state of these sinks, read at every scrape."""

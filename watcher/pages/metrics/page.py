@@ -1,4 +1,4 @@
-"""`/metrics`: each job rendered to bytes when it changes, joined when it is asked for.
+"""`/metrics`: each job rendered to bytes once for each change, joined when asked for.
 
 Source: Prometheus, "Writing exporters"; OpenMetrics 1.0.
 """
@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import (
     AsyncIterator,
-    Collection,
-    Iterable,
     Mapping,
     Sequence,
 )
 from typing import Literal
 
+import anyio
 import anyio.lowlevel
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.exposition import generate_latest
@@ -22,8 +21,7 @@ from prometheus_client.openmetrics.exposition import (
     generate_latest as generate_openmetrics,
 )
 
-from watcher.core.errors import Reason
-from watcher.core.model import JobKey, JobRecord, Phase, Step
+from watcher.core.model import JobKey, JobRecord, Phase, shows_the_same
 from watcher.pages.metrics.families import (
     ALL_TASKS,
     FAILED_TASKS,
@@ -33,10 +31,12 @@ from watcher.pages.metrics.families import (
     escape,
 )
 from watcher.pages.metrics.own import OwnMetrics
-from watcher.ports import JobApi, Request, Response
+from watcher.ports import Board, JobApi, Request, Response
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 CHUNK = 2**18
+SLICE = 50
+"""Jobs that are rendered without a pause."""
 
 
 class MetricsPage:
@@ -49,12 +49,14 @@ class MetricsPage:
 
     path = "/metrics"
 
-    def __init__(self) -> None:
-        """Make a page without targets and jobs."""
-        self._unserved: set[JobKey] = set()
+    def __init__(self, board: Board) -> None:
+        """Make a page of a board, without targets."""
+        self._board = board
+        self._version = self._served = 0
+        self._turn = anyio.Lock()
         self._tasks: Literal["all", "failed", "none"] = "all"
         self._max_task_series = 100_000
-        self._records: dict[JobKey, JobRecord] = {}
+        self._shown: dict[JobKey, JobRecord] = {}
         self._chunks: dict[Family, dict[JobKey, bytes]] = {
             family: {}
             for family in (*JOB_FAMILIES, LAST_SUCCESS, ALL_TASKS, FAILED_TASKS)
@@ -81,33 +83,32 @@ class MetricsPage:
         self._targets = tuple(apis)
         self.own.show_apis(apis)
 
-    def polled(
-        self, target: str, seconds: float, lag: float, failure: Reason | None
-    ) -> None:
-        """Count one poll."""
-        self.own.polled(target, seconds, lag, failure)
+    async def _catch_up(self) -> None:
+        """Render what changed since the last scrape, a slice at a time."""
+        version = self._board.version
+        changed = self._board.changed_since(self._version)
+        if changed is None:
+            changed = [*self._shown, *self._board.records]
+        for number, key in enumerate(changed, 1):
+            self._render(key)
+            if number % SLICE == 0:
+                await anyio.lowlevel.checkpoint()
+        self._version = version  # only now, as the scraper may have left in between
 
-    def published(self, steps: Iterable[Step]) -> None:
-        """Render what changed, and count the transitions."""
-        for step in steps:
-            self._render(step.record)
-            for each in step.transitions:
-                self.own.told(each)
-
-    def _render(self, record: JobRecord) -> None:
-        key = record.key
-        known = self._records.get(key)
-        self._records[key] = record
+    def _render(self, key: JobKey) -> None:
+        known, record = self._shown.get(key), self._board.records.get(key)
+        if record is None:
+            self._drop(key)
+            return
+        self._shown[key] = record
         self._chunks[LAST_SUCCESS][key] = LAST_SUCCESS.render(record)
-        if known is not None and _looks_the_same(known, record):
+        if known is not None and shows_the_same(known, record):
             return
         for family in JOB_FAMILIES:
             self._chunks[family][key] = family.render(record)
         self._render_tasks(record)
-        self._unserved.add(key)
-        if known is not None:
-            self._phases[key.target, known.phase] -= 1
-        self._phases[key.target, record.phase] += 1
+        self._count(known, -1)
+        self._count(record, 1)
 
     def _render_tasks(self, record: JobRecord) -> None:
         self._task_series -= self._lines(ALL_TASKS, record.key)
@@ -118,21 +119,20 @@ class MetricsPage:
     def _lines(self, family: Family, key: JobKey) -> int:
         return self._chunks[family].get(key, b"").count(b"\n")
 
-    def forgotten(self, keys: Collection[JobKey]) -> None:
-        """Drop all series of jobs that are no longer watched, at once."""
-        for key in keys:
-            record = self._records.pop(key, None)
-            if record is None:
-                continue
-            self._task_series -= self._lines(ALL_TASKS, key)
-            for chunks in self._chunks.values():
-                chunks.pop(key, None)
-            self._unserved.discard(key)
-            self._phases[key.target, record.phase] -= 1
+    def _drop(self, key: JobKey) -> None:
+        """Take away all series of a job at once."""
+        self._count(self._shown.pop(key, None), -1)
+        self._task_series -= self._lines(ALL_TASKS, key)
+        for chunks in self._chunks.values():
+            chunks.pop(key, None)
+
+    def _count(self, record: JobRecord | None, by: int) -> None:
+        if record is not None:
+            self._phases[record.key.target, record.phase] += by
 
     def served(self, key: JobKey) -> bool:
         """Whether a scrape has shown a job as it is now."""
-        return key not in self._unserved
+        return self._board.version_of(key) <= self._served
 
     @property
     def degraded(self) -> bool:
@@ -141,13 +141,16 @@ class MetricsPage:
 
     async def respond(self, request: Request) -> Response:
         """Render everything in the format that the scraper prefers."""
-        self._unserved.clear()
         modern = "application/openmetrics-text" in request.headers.get("accept", "")
         own = (generate_openmetrics if modern else generate_latest)(self.own.registry)
-        parts = [part for family in self._exposed() for part in self._family(family)]
-        parts += [self._summary(), own]
+        async with self._turn:
+            await self._catch_up()
+            parts = [part for each in self._exposed() for part in self._family(each)]
+            version = self._version
+        self._served = version
         return Response(
-            _in_chunks(parts), OPENMETRICS if modern else CONTENT_TYPE_LATEST
+            _in_chunks([*parts, self._summary(), own]),
+            OPENMETRICS if modern else CONTENT_TYPE_LATEST,
         )
 
     def _exposed(self) -> list[Family]:
@@ -176,17 +179,6 @@ class MetricsPage:
         )
         flag = f"watcher_metrics_degraded {int(self.degraded)}\n"
         return jobs.header() + lines.encode() + degraded.header() + flag.encode()
-
-
-def _looks_the_same(known: JobRecord, record: JobRecord) -> bool:
-    return (
-        known.job is record.job
-        and known.tasks is record.tasks
-        and known.phase is record.phase
-        and known.finished_at == record.finished_at
-        and known.absences == record.absences
-        and known.project_id == record.project_id
-    )
 
 
 async def _in_chunks(parts: Sequence[bytes]) -> AsyncIterator[bytes]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import chain
 
 import msgspec
 import structlog
 
 from watcher.core.model import JobKey, JobRecord, JournalEvent, Step, Transition
-from watcher.core.tracker import forget
-from watcher.ports import Pruned
+from watcher.core.tracker import forget as forget_record
+from watcher.ports import Pruned, Retention
 from watcher.store.codec import (
     Unreadable,
     decode_record,
@@ -35,24 +33,11 @@ _DROP_FORGOTTEN = """
 """What is left of jobs that are no longer watched goes with their last event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How much of the journal is kept.
-
-    Attributes:
-        seconds: Age of the oldest event; what a sink has not taken by then is given up.
-        events: Length; undelivered events are kept beyond it.
-    """
-
-    seconds: float = 30 * 86_400.0
-    events: int = 200_000
-
-
 class Ledger:
     """The tables of one open database, for its only writer.
 
     Attributes:
-        backlog: Undelivered events by sink.
+        last_seq: The highest number that the journal has given.
     """
 
     def __init__(
@@ -76,9 +61,7 @@ class Ledger:
             )
         self._offered: dict[str, int] = dict(db.execute("SELECT * FROM sinks"))
         self._offered_before = dict(self._offered)
-        self.backlog: Counter[str] = Counter(
-            dict(db.execute("SELECT sink, count(*) FROM outbox GROUP BY sink"))
-        )
+        self.last_seq = highest_seq(db)
 
     def close(self) -> None:
         """Close the database."""
@@ -101,7 +84,7 @@ class Ledger:
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
 
-    def claim(self, keys: Collection[JobKey]) -> dict[JobKey, JobRecord]:
+    def load(self, keys: Collection[JobKey]) -> dict[JobKey, JobRecord]:
         """Return the records known of these jobs."""
         query = "SELECT body FROM records WHERE target = ? AND job_id = ?"
         found = {}
@@ -111,9 +94,9 @@ class Ledger:
                 found[key] = record
         return found
 
-    def release(self, keys: Collection[JobKey]) -> None:
+    def forget(self, keys: Collection[JobKey]) -> None:
         """Forget the records of these jobs, but for what keeps event ids apart."""
-        left = [forget(record) for record in self.claim(keys).values()]
+        left = [forget_record(record) for record in self.load(keys).values()]
         with self._transaction():
             self._db.executemany(
                 "DELETE FROM records WHERE target = ? AND job_id = ?", keys
@@ -134,7 +117,7 @@ class Ledger:
                 ((sink, event.seq) for event in events for sink in self._sinks),
             )
             self._fault_point("commit.after_write")
-        self.backlog.update(dict.fromkeys(self._sinks, len(events)))
+        self.last_seq = highest_seq(self._db)  # a commit that failed may have come true
         self._fault_point("commit.after_commit")
         return events
 
@@ -183,14 +166,18 @@ class Ledger:
     def delivered(self, sink: str, seqs: Collection[int]) -> None:
         """Remember that a sink took these events; a power cut may undo it."""
         with self._transaction(durable=False):
-            cursor = self._db.executemany(
+            self._db.executemany(
                 "DELETE FROM outbox WHERE sink = ? AND seq = ?",
                 [(sink, seq) for seq in seqs],
             )
-        self.backlog[sink] -= max(cursor.rowcount, 0)
 
-    def events(self, after: int, limit: int, job_id: str | None) -> list[JournalEvent]:
-        """Read the journal: events with `seq > after`, oldest first."""
+    def backlog(self, sink: str) -> int:
+        """Count the events that a sink has not taken yet."""
+        query = "SELECT count(*) FROM outbox WHERE sink = ?"
+        return int(self._db.execute(query, (sink,)).fetchone()[0])
+
+    def read(self, after: int, limit: int, job_id: str | None) -> list[JournalEvent]:
+        """Return events with `seq > after`, oldest first."""
         return read_events(self._db, after, limit, job_id)
 
     def prune(self, now: float) -> Pruned:
@@ -219,27 +206,39 @@ class Ledger:
                 (self._retention.events,),
             ).rowcount
             self._db.execute(_DROP_FORGOTTEN)
-        self.backlog.subtract(dead)
         return Pruned(dropped, dead)
-
-    def save_watched(self, keys: Collection[JobKey]) -> None:
-        """Remember exactly these jobs as the ones added while running."""
-        with self._transaction():
-            self._db.execute("DELETE FROM watched")
-            self._db.executemany(
-                "INSERT INTO watched (target, job_id) VALUES (?, ?)", keys
-            )
 
     def watched(self) -> frozenset[JobKey]:
         """Return the jobs added while running."""
         rows = self._db.execute("SELECT target, job_id FROM watched")
         return frozenset(JobKey(*row) for row in rows)
 
+    def add(self, keys: Collection[JobKey]) -> None:
+        """Remember these jobs as added while running."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO watched (target, job_id) VALUES (?, ?)", keys
+            )
+
+    def remove(self, keys: Collection[JobKey]) -> None:
+        """Remember these jobs no longer as added."""
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM watched WHERE target = ? AND job_id = ?", keys
+            )
+
+
+def highest_seq(db: sqlite3.Connection) -> int:
+    """Return the highest number that a journal has given; 0 before the first event."""
+    query = "SELECT seq FROM sqlite_sequence WHERE name = 'journal'"
+    row = db.execute(query).fetchone()
+    return int(row[0]) if row else 0
+
 
 def read_events(
     db: sqlite3.Connection, after: int, limit: int, job_id: str | None
 ) -> list[JournalEvent]:
-    """Read the journal: events with `seq > after`, oldest first."""
+    """Return events with `seq > after`, oldest first."""
     if job_id is None:
         query = "SELECT seq, body FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
         rows = db.execute(query, (after, limit))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +14,9 @@ import structlog
 
 from watcher.core.errors import StoreError
 from watcher.core.model import JobKey, JobRecord, JournalEvent, Step
-from watcher.ports import Pruned
-from watcher.store.sqlite.ledger import Ledger, Retention, read_events
+from watcher.ports import ALWAYS_HELD, Fence, Pruned, Retention
+from watcher.store.growth import Growth
+from watcher.store.sqlite.ledger import Ledger
 from watcher.store.sqlite.lock import FileLock
 from watcher.store.sqlite.rescue import (
     Damage,
@@ -46,7 +46,7 @@ def log_damage(damage: Damage) -> None:
 
 
 class SqliteStore:
-    """The `Store` port on a file, for a single replica, which claims every job.
+    """All ports of a store on a file, for a single replica, whose every lease is.
 
     Each call runs whole in the worker thread: one that is cancelled has either
     happened or not begun, and `close` waits for it.
@@ -80,6 +80,7 @@ class SqliteStore:
         self._lock: FileLock | None = None
         self._ledger: Ledger | None = None
         self._suspicion: str | None = None
+        self._growth = Growth()
 
     async def open(self) -> None:
         """Take the file, mend it where needed, bring it to the present schema.
@@ -95,15 +96,19 @@ class SqliteStore:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._shut)
         self._thread.shutdown()
 
-    async def claim(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
+    async def load(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
         """Return the records known of these jobs."""
-        return await self._run(lambda ledger: ledger.claim(keys))
+        return await self._run(lambda ledger: ledger.load(keys))
 
-    async def release(self, keys: Collection[JobKey]) -> None:
+    async def forget(self, keys: Collection[JobKey]) -> None:
         """Forget the records of these jobs."""
-        await self._run(lambda ledger: ledger.release(keys))
+        await self._run(lambda ledger: ledger.forget(keys))
 
-    async def commit(self, steps: Sequence[Step]) -> Sequence[JournalEvent]:
+    async def commit(
+        self,
+        steps: Sequence[Step],
+        fence: Fence = ALWAYS_HELD,  # noqa: ARG002
+    ) -> Sequence[JournalEvent]:
         """Write records and transitions; an event id already known is left out."""
         return await self._run(lambda ledger: ledger.commit(steps))
 
@@ -120,35 +125,51 @@ class SqliteStore:
         """Remember that a sink took these events; only a power cut may undo it."""
         await self._run(lambda ledger: ledger.delivered(sink, seqs))
 
-    def backlog(self, sink: str) -> int:
-        """Return how many events a sink has not taken yet."""
-        ledger = self._ledger  # may go between two looks: the worker thread owns it
-        return ledger.backlog[sink] if ledger else 0
+    async def backlog(self, sink: str) -> int:
+        """Count the events that a sink has not taken yet."""
+        return await self._run(lambda ledger: ledger.backlog(sink))
 
-    async def events(
+    async def read(
         self, after: int, limit: int, job_id: str | None = None
     ) -> Sequence[JournalEvent]:
-        """Read the journal: events with `seq > after`, oldest first."""
-        return await self._run(lambda ledger: ledger.events(after, limit, job_id))
+        """Return events with `seq > after`, oldest first."""
+        return await self._run(lambda ledger: ledger.read(after, limit, job_id))
+
+    async def grown(self, after: int) -> int:
+        """Wait until the highest number given is another than `after`; return it."""
+        return await self._growth.beyond(after)
 
     async def prune(self, now: float) -> Pruned:
         """Drop what is past retention; undelivered events only once past its age."""
         return await self._run(lambda ledger: ledger.prune(now))
 
-    async def save_watched(self, keys: Collection[JobKey]) -> None:
-        """Remember exactly these jobs as the ones added while running."""
-        await self._run(lambda ledger: ledger.save_watched(keys))
-
     async def watched(self) -> frozenset[JobKey]:
         """Return the jobs added while running, in earlier lives too."""
         return await self._run(lambda ledger: ledger.watched())
 
+    async def add(self, keys: Collection[JobKey]) -> None:
+        """Remember these jobs as added while running."""
+        await self._run(lambda ledger: ledger.add(keys))
+
+    async def remove(self, keys: Collection[JobKey]) -> None:
+        """Remember these jobs no longer as added."""
+        await self._run(lambda ledger: ledger.remove(keys))
+
+    async def hold(self) -> Fence:
+        """Return the fence of a store that is always one's own."""
+        return ALWAYS_HELD
+
     async def _run(self, work: Callable[[Ledger], _Result]) -> _Result:
         loop = asyncio.get_running_loop()
         answer = loop.run_in_executor(self._thread, self._call, work)
+        answer.add_done_callback(self._announce)  # though who asked may be cancelled
         with anyio.CancelScope(shield=True):
             await asyncio.wait([answer])
         return answer.result()
+
+    def _announce(self, _: object) -> None:
+        if ledger := self._ledger:  # the worker thread owns it, and may let it go
+            self._growth.reach(ledger.last_seq)
 
     # What follows runs in the worker thread.
 
@@ -200,43 +221,3 @@ class SqliteStore:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-
-class Journal:
-    """The journal of a store, for reading only, beside the daemon that owns it."""
-
-    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
-        self._db = db
-        self._path = path
-
-    def events(
-        self, after: int, limit: int, job_id: str | None = None
-    ) -> Sequence[JournalEvent]:
-        """Read events with `seq > after`, oldest first.
-
-        Raises:
-            StoreError: The file cannot be read.
-        """
-        try:
-            return read_events(self._db, after, limit, job_id)
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: {error}") from error
-
-
-@contextmanager
-def open_journal(path: Path) -> Iterator[Journal]:
-    """Open the journal of a store for reading; takes no lock.
-
-    Raises:
-        StoreError: There is none, or it cannot be read.
-    """
-    try:
-        db = connect(path, read_only=True)
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from error
-    with closing(db):
-        try:
-            refuse_foreign(db, path)
-        except sqlite3.Error as error:
-            raise StoreError(f"{path}: {error}") from error
-        yield Journal(db, path)

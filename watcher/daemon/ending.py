@@ -1,0 +1,45 @@
+"""When the daemon ends by itself, and what its exit code says."""
+
+from __future__ import annotations
+
+from watcher.core.model import Phase
+from watcher.daemon.signals import Wishes
+from watcher.polling.board import Board
+from watcher.settings.schema import Finished
+
+
+class Ending:
+    """Decides whether all is done, where that is to end the daemon."""
+
+    def __init__(self, board: Board, finished: Finished, wishes: Wishes) -> None:
+        """Decide by what a board shows.
+
+        Args:
+            board: The jobs.
+            finished: What becomes of finished jobs.
+            wishes: Where the end is asked for.
+        """
+        self._board = board
+        self._finished = finished
+        self._wishes = wishes
+        self._failed = False
+        self._done = False
+
+    def change(self, finished: Finished) -> None:
+        """Decide by other settings."""
+        self._finished = finished
+
+    def look(self) -> None:
+        """Take note of how jobs ended, and ask for the end once all have."""
+        phases = self._board.phases
+        over = [phase for phase in phases if phase.finished]
+        # Remembered, as a job that failed may leave before the others are over.
+        self._failed = self._failed or any(each is not Phase.SUCCEEDED for each in over)
+        if self._finished.exit_when_done and over and len(over) == len(phases):
+            self._done = True
+            self._wishes.ask_for_end(self.exit_code)
+
+    @property
+    def exit_code(self) -> int:
+        """1 where all was done and a job did not succeed, else 0."""
+        return int(self._done and self._failed)
