@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
-WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+WORKERS := -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test quick check fix lock fuzz dist sbom clean
@@ -38,7 +38,7 @@ fix: .venv/dev  ## format, and mend what can be mended
 
 lock: .venv/dev  ## pin the newest dependencies that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile $(PIN) pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile $(PIN) --extra basic-auth pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile $(PIN) -c requirements/run.txt --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile $(PIN) requirements/tools.in -o requirements/tools.txt
 PIN := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
