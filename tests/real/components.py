@@ -250,6 +250,7 @@ def prometheus(folder, config, *rules):
         f"--config.file={file}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        "--rules.alert.resend-delay=1s",  # one that got lost is told again
     )
     url = f"http://127.0.0.1:{port}"
     with started(*command, folder=folder, name="prometheus"):

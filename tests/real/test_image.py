@@ -104,10 +104,9 @@ def test_it_asks_for_a_password_where_users_are_named(podman, tmp_path):
     name = f"users-{os.getpid()}"
     with running(podman, name, tmp_path, values, ready=401) as listen:
         url = f"http://{listen}/metrics"
+        ask = ("curl", "-s", "-o", os.devnull, "-w", "%{http_code}", url, "-u")
         for password, status in (("wrong", "401"), ("correct-horse", "200")):
-            user = f"--user=prometheus:{password}"
-            words = ("--silent", "--output", os.devnull, "--write-out=%{http_code}")
-            assert output("curl", *words, user, url) == status
+            assert output(*ask, f"prometheus:{password}") == status
 
 
 def test_a_thousand_jobs_fit_into_its_memory(podman, container):
