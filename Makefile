@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
+WORKERS := -n 2
+
 .DEFAULT_GOAL := help
 .PHONY: help demo run test quick check fix lock fuzz dist sbom clean
 
@@ -17,19 +19,18 @@ run: .venv/run  ## run the daemon with CONFIG=file
 
 test: .venv/dev  ## run all tests, with coverage; ARGS=… runs some, without its gates
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadgroup)
+	$(BIN)/coverage run -m pytest $(if $(ARGS),$(ARGS),$(WORKERS) --durations=25)
 	$(BIN)/coverage combine --quiet
 	$(if $(ARGS),,$(BIN)/coverage report --fail-under=95)
 	$(if $(ARGS),,$(BIN)/coverage report --fail-under=100 --include='watcher/core/*')
 
 quick: .venv/dev  ## run the tests that start no process, in under a minute
-	$(BIN)/python -m pytest -q -n 2 $(or $(ARGS),tests/core tests/daemon tests/doors tests/polling tests/simulator)
+	$(BIN)/python -m pytest -q $(WORKERS) $(or $(ARGS),tests/core tests/daemon tests/doors tests/polling tests/simulator)
 
-check: .venv/dev  ## lint, types, import contracts
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+check: .venv/dev  ## lint, types, import contracts: all of them, then fail
+	@failed=; for tool in "ruff format --check ." "ruff check ." mypy lint-imports; do \
+	  echo "$$tool"; $(BIN)/$$tool || failed="$$failed, $${tool% .}"; done; \
+	test -z "$$failed" || { echo "failed: $${failed#, }"; exit 1; }
 
 fix: .venv/dev  ## format, and mend what can be mended
 	$(BIN)/ruff format .
@@ -37,7 +38,7 @@ fix: .venv/dev  ## format, and mend what can be mended
 
 lock: .venv/dev  ## pin the newest dependencies that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile $(PIN) pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile $(PIN) --extra basic-auth pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile $(PIN) -c requirements/run.txt --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile $(PIN) requirements/tools.in -o requirements/tools.txt
 PIN := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate

@@ -4,16 +4,16 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -49,9 +49,9 @@ def missing(name):
 
 
 def cache():
-    """Return the folder of what is costly to make: `WATCHER_REAL_CACHE` or a common one."""
-    common = Path(tempfile.gettempdir()) / f"devserver-watcher-real-{os.geteuid()}"
-    folder = Path(os.environ.get("WATCHER_REAL_CACHE") or common)
+    """Return the folder of what is costly to make: kept from one run to the next."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "devserver-watcher-tests"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     assert folder.stat().st_uid == os.geteuid(), f"{folder} belongs to somebody else"
     return folder
@@ -103,9 +103,12 @@ def until(condition, seconds=PATIENCE, what=None):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port that is free, and that the kernel gives to nobody by itself."""
+    while True:
+        port = random.randrange(20000, 32000)  # below net.ipv4.ip_local_port_range
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def http(url, body=None, method=None):
@@ -247,6 +250,7 @@ def prometheus(folder, config, *rules):
         f"--config.file={file}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        "--rules.alert.resend-delay=1s",  # one that got lost is told again
     )
     url = f"http://127.0.0.1:{port}"
     with started(*command, folder=folder, name="prometheus"):

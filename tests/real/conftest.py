@@ -81,8 +81,15 @@ def wheel(tmp_path_factory):
     return found
 
 
-def bookworm(name, *packages):
-    """Return a tar of a Debian with these packages."""
+PACKAGES = (
+    "ca-certificates,dbus,procps,python3,python3-pip,python3-venv,systemd,systemd-sysv"
+)
+"""One Debian is enough: the machine boots it, the image is built on it."""
+
+
+@pytest.fixture(scope="session")
+def debian():
+    """A tar of a Debian with these packages."""
     require("root", "mmdebstrap")
     sources = "/etc/apt/sources.list.d/debian.sources"
     if not os.path.exists(sources):  # noqa: PTH110
@@ -90,34 +97,19 @@ def bookworm(name, *packages):
 
     def make(place):
         half = place.with_name(f"half-{place.name}")  # the ending says: a tar
-        include = f"--include={','.join(packages)}"
-        words = ("mmdebstrap", "--quiet", "--variant=minbase", include)
+        words = ("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}")
         output(*words, "bookworm", half, sources, seconds=400)
         half.rename(place)
 
-    return cached(f"{name}.tar", *map(str.encode, packages), make=make)
+    return cached("debian.tar", PACKAGES.encode(), make=make)
 
 
 @pytest.fixture(scope="session")
-def debian_with_systemd():
-    return bookworm(
-        "systemd", "systemd", "systemd-sysv", "dbus", "procps", "python3-venv"
-    )
-
-
-@pytest.fixture(scope="session")
-def debian_with_python():
-    return bookworm(
-        "python", "ca-certificates", "python3", "python3-pip", "python3-venv"
-    )
-
-
-@pytest.fixture(scope="session")
-def podman(tmp_path_factory, debian_with_python, wheelhouse, build_wheelhouse):
+def podman(tmp_path_factory, debian, wheelhouse, build_wheelhouse):
     """Podman, with the image of this checkout."""
     require("root", "podman", "runc")
     it = containers.Podman()
     folder = tmp_path_factory.mktemp("context")
     containers.context(folder, wheelhouse, build_wheelhouse)
-    containers.build(it, folder, debian_with_python)
+    containers.build(it, folder, debian)
     return it

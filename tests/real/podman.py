@@ -70,8 +70,10 @@ def context(folder, *houses):
 
 def build(podman, folder, base: Path):
     """Build the image without a network, on a stand-in for its base image."""
-    if podman.tried("image", "exists", BASE).returncode:
+    known = f"localhost/base:{base.name.partition('-')[0]}"
+    if podman.tried("image", "exists", known).returncode:
         podman("import", "--quiet", base, BASE)
+        podman("tag", BASE, known)
     podman("image", "prune", "--force", "--filter=until=24h")
     podman(
         "build",

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import time
+from contextlib import contextmanager
 
+import bcrypt
 import pytest
 import yaml
 
@@ -55,33 +57,56 @@ def test_a_wrong_configuration_ends_with_its_code(podman):
     assert "No such file" in done.stderr
 
 
+@contextmanager
+def running(podman, name, folder, values, ready=200):
+    """Run the image under the strictest flags; yields where its pages are."""
+    folder.chmod(0o755)
+    listen = f"127.0.0.1:{free_port()}"
+    file = folder / "watcher.yaml"
+    file.write_text(yaml.safe_dump(values))
+    file.chmod(0o644)
+    podman(
+        *("run", "--detach", f"--name={name}", "--network=host", "--read-only"),
+        *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=65532"),
+        *(f"--memory={LIMIT}", f"--memory-swap={LIMIT}", "--pids-limit=64"),
+        f"--volume={folder}:/etc/devserver-watcher:ro",
+        f"--env=WATCHER_SERVER__LISTEN={listen}",
+        IMAGE,
+    )
+    try:
+        until(
+            lambda: http(f"http://{listen}/readyz")[0] == ready,
+            what=lambda: podman.log(name),
+        )
+        yield listen
+    finally:
+        podman.tried("rm", "--force", "--time=0", "--volumes", name)
+
+
 @pytest.fixture(scope="module")
 def container(tmp_path_factory, podman):
-    """A thousand jobs watched under the strictest flags; yields name and address."""
+    """A thousand jobs watched; yields name and address."""
     folder = tmp_path_factory.mktemp("container")
-    folder.chmod(0o755)
     name = f"watcher-{os.getpid()}"
-    listen = f"127.0.0.1:{free_port()}"
     with cloud(folder, jobs=JOBS, tasks=4) as simulated:
-        file = folder / "watcher.yaml"
-        file.write_text(yaml.safe_dump(configuration(simulated.url, simulated.job_ids)))
-        file.chmod(0o644)
-        podman(
-            *("run", "--detach", f"--name={name}", "--network=host", "--read-only"),
-            *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=65532"),
-            *(f"--memory={LIMIT}", f"--memory-swap={LIMIT}", "--pids-limit=64"),
-            f"--volume={file}:/etc/devserver-watcher/watcher.yaml:ro",
-            f"--env=WATCHER_SERVER__LISTEN={listen}",
-            IMAGE,
-        )
-        try:
-            until(
-                lambda: http(f"http://{listen}/readyz")[0] == 200,
-                what=lambda: podman.log(name),
-            )
+        values = configuration(simulated.url, simulated.job_ids)
+        with running(podman, name, folder, values) as listen:
             yield name, listen
-        finally:
-            podman.tried("rm", "--force", "--time=0", "--volumes", name)
+
+
+def test_it_asks_for_a_password_where_users_are_named(podman, tmp_path):
+    web = tmp_path / "web.yml"
+    secret = bcrypt.hashpw(b"correct-horse", bcrypt.gensalt(4)).decode()
+    web.write_text(yaml.safe_dump({"basic_auth_users": {"prometheus": secret}}))
+    web.chmod(0o644)
+    values = configuration("http://127.0.0.1:9", [])
+    values["server"] = {"web_config_file": f"/etc/devserver-watcher/{web.name}"}
+    name = f"users-{os.getpid()}"
+    with running(podman, name, tmp_path, values, ready=401) as listen:
+        url = f"http://{listen}/metrics"
+        ask = ("curl", "-s", "-o", os.devnull, "-w", "%{http_code}", url, "-u")
+        for password, status in (("wrong", "401"), ("correct-horse", "200")):
+            assert output(*ask, f"prometheus:{password}") == status
 
 
 def test_a_thousand_jobs_fit_into_its_memory(podman, container):

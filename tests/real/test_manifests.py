@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
 
 import pytest
 import yaml
@@ -108,6 +109,49 @@ def test_selectors_find_what_they_are_for(rendered):
     assert wanted.items() <= job["spec"]["template"]["metadata"]["labels"].items()
     assert kinds["Service"]["metadata"]["name"] != "watcher"
     assert kinds["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
+
+
+CLOSED = ("10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.169.254", "fd00::1")
+OPEN = ("100.125.1.1", "8.8.8.8", "2606:4700::1111")
+
+
+def fences(text):
+    """Yield each workload's labels with the policies that hold for its Pods."""
+    found = objects(text)
+    policies = [x["spec"] for x in found if x["kind"] == "NetworkPolicy"]
+    for each in found:
+        if each["kind"] in {"Deployment", "Job"}:
+            labels = each["spec"]["template"]["metadata"]["labels"].items()
+            yield [
+                policy
+                for policy in policies
+                if policy["podSelector"]["matchLabels"].items() <= labels
+            ]
+
+
+def admits(block, address):
+    """Whether an ipBlock lets an address through."""
+    inside = [ip_address(address) in ip_network(x) for x in block.get("except", [])]
+    return ip_address(address) in ip_network(block["cidr"]) and not any(inside)
+
+
+@pytest.mark.parametrize("name", ["base", "sidecar", "sidecar-classic"])
+def test_pods_reach_names_and_the_cloud_and_nothing_in_the_cluster(rendered, name):
+    for policies in fences(rendered[name]):
+        (policy,) = policies
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        (came,) = policy["ingress"]
+        assert came["from"]
+        assert [x["port"] for x in came["ports"]] == [10911]
+        names, cloud = policy["egress"]
+        assert {x["port"] for x in names["ports"]} == {53}
+        (dns,) = names["to"]
+        assert dns["namespaceSelector"]
+        assert dns["podSelector"]
+        assert cloud["ports"] == [{"port": 443, "protocol": "TCP"}]
+        blocks = [each["ipBlock"] for each in cloud["to"]]
+        assert not [x for x in CLOSED if any(admits(b, x) for b in blocks)]
+        assert all(any(admits(b, x) for b in blocks) for x in OPEN)
 
 
 def test_the_sidecar_is_native_and_the_classic_one_is_not(rendered):

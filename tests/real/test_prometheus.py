@@ -103,6 +103,8 @@ def stack(tmp_path_factory):
             with prometheus(folder, config, RULES) as url:
                 it = Stack(simulated, listen, url, told)
                 until(lambda: it.query('up{job="devserver-watcher"} == 1'))
+                known = f"{url}/api/v1/alertmanagers"
+                until(lambda: asked(known)["data"]["activeAlertmanagers"])
                 yield it
 
 

@@ -139,12 +139,12 @@ def kit(tmp_path_factory, wheel, wheelhouse):
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory, debian_with_systemd, kit):
+def machine(tmp_path_factory, debian, kit):
     require("root", "systemd-nspawn", "nsenter", "tar")
     folder = tmp_path_factory.mktemp("machine")
     root = folder / "root"
     root.mkdir()
-    output("tar", "-C", root, "-xf", debian_with_systemd)
+    output("tar", "-C", root, "-xf", debian)
     command = (
         "systemd-nspawn",
         "--quiet",

@@ -1,10 +1,11 @@
 """The daemon with faults in it: for tests alone, as the daemon itself has none.
 
 `python -m tests.whole.faulty run --config FILE` runs it; the environment says what goes
-wrong: `FAULT=point:n` kills the process at the n-th passing of a point, `SLOW=point:s`
-waits s seconds at each; SIGUSR1 makes it tell how many tasks it has. `… nursery FD`
-starts one life after the other for who is at the other end of that socket: everything is
-imported once, each life is a process of its own.
+wrong: `KILL=point:n` kills the process at the n-th passing of a point, `HANG=point:n`
+says so and stays there for ever, `SLOW=point:s` waits s seconds at each; SIGUSR1 makes it
+tell how many tasks it has. `… nursery FD` starts one life after the other for who is at
+the other end of that socket: everything is imported once, each life is a process of its
+own.
 """
 
 import asyncio
@@ -14,30 +15,49 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 from watcher.core.errors import SettingsError, StoreError
 from watcher.daemon import app
 from watcher.settings.loading import Origin
 
+HUNG = b"hung\n"
+
 
 def faults(environ):
     """Return what is called at each point."""
-    point, _, call = environ.get("FAULT", "").partition(":")
-    slow, _, seconds = environ.get("SLOW", "").partition(":")
-    passed = 0
+    rules = [
+        (act, *environ[name].split(":"))
+        for name, act in (("KILL", kill), ("HANG", hang), ("SLOW", slow))
+        if name in environ
+    ]
+    passed = Counter()
 
     def fault_point(name):
-        nonlocal passed
-        if name == slow:
-            time.sleep(float(seconds))
-        if name == point:
-            passed += 1
-            if passed == int(call):
-                os.kill(os.getpid(), signal.SIGKILL)
+        passed[name] += 1
+        for act, point, number in rules:
+            if name == point:
+                act(passed[name], number)
 
     return fault_point
+
+
+def kill(time_, number):
+    if time_ == int(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(time_, number):
+    if time_ == int(number):
+        os.write(2, HUNG)
+        threading.Event().wait()
+
+
+def slow(_, seconds):
+    time.sleep(float(seconds))
 
 
 def run(config):

@@ -21,17 +21,23 @@ import anyio
 import yaml
 
 from tests.whole.daemon import surroundings, until
+from tests.whole.faulty import HUNG
 from watcher.store.sqlite.ledger import read_events
 from watcher.store.sqlite.schema import connect
 
 ROOT = Path(__file__).parents[2]
-POINTS = (
-    "commit.before",
-    "commit.after_write",
-    "commit.after_commit",
-    "deliver.before",
-    "deliver.after",
-)
+FAULTS = {
+    "take_in.after": ("KILL", "take_in.after"),
+    "commit.before": ("KILL", "commit.before"),
+    "commit.after_write": ("KILL", "commit.after_write"),
+    "commit.after_commit": ("KILL", "commit.after_commit"),
+    "commit.hang": ("HANG", "commit.after_write"),
+    "deliver.before": ("KILL", "deliver.before"),
+    "deliver.after": ("KILL", "deliver.after"),
+}
+"""By name: what happens, and at which point of the daemon. One row is all a fault needs."""
+ROUND = 2 * len(FAULTS)
+"""Kills until each fault was tried once; every other one falls at any moment."""
 SMALL_PIPE = 4096
 
 
@@ -100,7 +106,7 @@ class Nursery:
         self.story.lives.append(life)
         out, err = os.pipe(), os.pipe()
         fcntl.fcntl(out[1], fcntl.F_SETPIPE_SZ, SMALL_PIPE)
-        order = {"config": str(self._config), "environ": {"FAULT": "", **environ}}
+        order = {"config": str(self._config), "environ": environ}
         socket.send_fds(self._door, [json.dumps(order).encode()], [out[1], err[1]])
         os.close(out[1])
         os.close(err[1])
@@ -146,7 +152,13 @@ class Nursery:
 
     def _read_errors(self, life, descriptor):
         with open(descriptor, "rb") as pipe:
-            life.errors = pipe.read()
+            for line in pipe:
+                life.errors += line
+
+
+def unmeasured(environ):
+    """Leave coverage out: who ends by SIGKILL never writes it."""
+    return {k: v for k, v in environ.items() if not k.startswith("COVERAGE_")}
 
 
 @asynccontextmanager
@@ -167,7 +179,7 @@ async def nursery(folder, values, *, seed=0):
             ],
             cwd=ROOT,
             pass_fds=[theirs.fileno()],
-            env=surroundings(STATE_DIRECTORY=str(folder)),
+            env=unmeasured(surroundings(STATE_DIRECTORY=str(folder))),
         ) as process,
     ):
         theirs.close()
@@ -229,15 +241,26 @@ async def kill_often(lives, kills, draw):
     """Let one life after the other end by SIGKILL; count by where it fell."""
     fell = Counter()
     for number in range(kills):
-        point = POINTS[number % 10] if number % 10 < len(POINTS) else None
-        fault = f"{point}:{draw.randint(1, 8)}" if point else ""
-        async with lives.life(FAULT=fault, deaf=number % 10 == 9) as life:
-            with anyio.move_on_after(4.0 if point else 0.2 + draw.random() * 1.3):
-                await until(lambda life=life: life.code is not None)
-            fell[point if life.code is not None else "any moment"] += 1
-        assert life.code == -signal.SIGKILL, life.errors
-        assert life.errors == b""
+        place, by_chance = divmod(number % ROUND, 2)
+        fault = None if by_chance else list(FAULTS)[place]
+        fell[await kill(lives, fault, draw, deaf=number % ROUND == 1)] += 1
     return fell
+
+
+async def kill(lives, fault, draw, *, deaf=False):
+    """Live until a fault falls, or until some moment; return which of both it was."""
+    what, point = FAULTS.get(fault, ("KILL", ""))
+    environ = {what: f"{point}:{draw.randint(1, 8)}"}
+    async with lives.life(deaf=deaf, **environ) as life:
+        patience = 4.0 if fault else 0.2 + draw.random() * 1.3
+        with anyio.move_on_after(patience):
+            await until(lambda: life.code is not None or life.errors)
+        if life.errors == HUNG:
+            await anyio.sleep(draw.random())
+        fallen = life.code is not None or life.errors == HUNG
+    assert life.code == -signal.SIGKILL, life.errors
+    assert life.errors == (HUNG if what == "HANG" and fallen else b"")
+    return fault if fallen else "any moment"
 
 
 async def end_well(lives, unrest=None, also=lambda: True):

@@ -11,7 +11,7 @@ from watcher.simulator import SimulatorOptions, simulate
 from watcher.simulator.gateway import Key
 
 PASSWORD = "correct-horse-battery-staple"
-REFUSED_SPELL = 20.0
+REFUSED_SPELL = 10.0
 METADATA = "HUAWEICLOUD_SDK_METADATA_ENDPOINT"
 PROFILE = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
 

@@ -1,12 +1,15 @@
 """Jobs that are added and removed while the daemon runs."""
 
 import json
+import re
 import signal
 
 import aiohttp
+import anyio
 import pytest
 
-from tests.whole.daemon import running, target
+from tests.real.components import ROOT, require
+from tests.whole.daemon import running, surroundings, target
 from watcher.simulator import SimulatorOptions, simulate
 
 TOKEN = "a-token-of-thirty-two-characters"
@@ -134,3 +137,29 @@ async def test_a_reload_over_http_tells_what_is_wrong(tmp_path, sim):
         assert status == 500
         assert any(finding.startswith("poll") for finding in said["findings"])
         assert await watched(daemon) == {given, added}
+
+
+async def test_a_job_hands_its_id_over_by_the_lines_of_the_guide(tmp_path, sim):
+    require("curl")
+    text = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
+    (script,) = re.findall(r"```sh\n(# hand-over\.sh.*?)```", text, re.DOTALL)
+    job_id, other = sim.job_ids[:2]
+    (tmp_path / "token").write_text(TOKEN)
+    script = script.replace("your-submit-command", f"echo {job_id}")
+    async with running(tmp_path, configured(sim)) as daemon:
+        await daemon.started()
+        environ = {"WATCHER": daemon.url, "TOKEN_FILE": str(tmp_path / "token")}
+        for _ in ("new", "known"):  # twice is as good as once
+            done = await anyio.run_process(
+                ["sh", "-c", script], env=surroundings(**environ)
+            )
+            assert done.stdout.decode().startswith(f"submitted {job_id}\n")
+        assert await watched(daemon) == {job_id}
+        (tmp_path / "token").write_text("another")
+        script = script.replace(job_id, other)
+        done = await anyio.run_process(
+            ["sh", "-c", script], env=surroundings(**environ), check=False
+        )
+        assert done.returncode == 22
+        assert done.stdout.decode().startswith(f"submitted {other}\n")
+        assert await watched(daemon) == {job_id}

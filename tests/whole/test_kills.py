@@ -2,12 +2,15 @@
 
 import os
 import random
+import re
 
 import anyio
 import pytest
 
 from tests.whole.daemon import target
 from tests.whole.lives import (
+    FAULTS,
+    ROOT,
     check_story,
     end_well,
     journal,
@@ -27,8 +30,20 @@ POLL = {
 }
 
 
-@pytest.mark.parametrize("seed", [1])
-async def test_nothing_is_lost_and_nothing_repeated(tmp_path, seed, capsys):
+PARTS = 4
+"""They run beside each other, each with a store of its own."""
+
+
+def test_every_point_of_the_daemon_has_a_fault():
+    sources = "".join(path.read_text() for path in (ROOT / "watcher").rglob("*.py"))
+    points = set(re.findall(r'fault_point\("([a-z_.]+)"\)', sources))
+    assert points == {point for _, point in FAULTS.values()}
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_nothing_is_lost_and_nothing_repeated(tmp_path, part, capsys):
+    kills = len(range(part, KILLS, PARTS))
+    seed = part + 1
     draw = random.Random(seed)
     late = tmp_path / "late.txt"
     async with simulate(OPTIONS) as sim:
@@ -43,7 +58,7 @@ async def test_nothing_is_lost_and_nothing_repeated(tmp_path, seed, capsys):
             unrest = Unrest(sim, lives.story, lambda ids: write(late, ids), seed)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(unrest.run)
-                fell = await kill_often(lives, KILLS, draw)
+                fell = await kill_often(lives, kills, draw)
                 await end_well(lives, unrest)
             silence = await end_well(lives)
         replays = check_story(lives.story, journal(tmp_path))
