@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import anyio
@@ -11,14 +11,14 @@ import structlog
 
 from watcher.core.errors import SettingsError
 from watcher.core.listing import Listing
-from watcher.core.model import JobKey, check_job_id
+from watcher.core.model import JobKey
 from watcher.core.outages import Outages
 from watcher.core.schedule import Cadence, Pace
 from watcher.daemon.notify import Notifier
 from watcher.daemon.targets import Targets
 from watcher.daemon.watch_list import LOOK_EVERY, Watching
 from watcher.pages.metrics import MetricsPage
-from watcher.polling.sources import Configured, JobFiles
+from watcher.polling.sources import JobSources
 from watcher.polling.target import Lane
 from watcher.ports import JobApi, JobSource
 from watcher.settings.loading import Origin
@@ -59,7 +59,7 @@ class Reload:
         self._metrics = metrics
         self._wall = wall
         self._notifier = notifier
-        self._files: dict[tuple[str, tuple[str, ...]], JobFiles] = {}
+        self._sources = JobSources(wall)
         self._turn = anyio.Lock()
         self._read = origin.fingerprint()
         self._apply(settings, self._open(settings, None))
@@ -114,17 +114,13 @@ class Reload:
         due = lane.queue.due_at(key) if lane else None
         return None if due is None else due - anyio.current_time()
 
-    def sources(self) -> list[JobSource]:
+    def sources(self) -> Sequence[JobSource]:
         """Return the sources of ids of the settings in force."""
-        sources: list[JobSource] = []
-        files = {}
-        for name, target in self.settings.targets.items():
-            sources.append(Configured(name, target.jobs))
-            if target.job_files:
-                each = (name, target.job_files)
-                files[each] = self._files.get(each) or JobFiles(*each, check_job_id)
-        self._files = files
-        return [*sources, *files.values()]
+        jobs = {
+            name: (target.jobs, target.job_files)
+            for name, target in self.settings.targets.items()
+        }
+        return self._sources.of(jobs, self._origin.secrets(self.settings))
 
     def _open(self, new: Settings, old: Settings | None) -> dict[str, JobApi]:
         """Open the targets that are new or are asked in another way."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TextIO
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from watcher.client.masking import Mask
 from watcher.doctor.findings import Diagnosis, Finding, Status
@@ -57,22 +57,6 @@ def printable(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape").decode()
         for char in text
     )
-
-
-def secrets_in(value: object) -> Iterator[SecretStr]:
-    """Yield all secrets in settings, however deep."""
-    match value:
-        case SecretStr():
-            yield value
-        case BaseModel():
-            yield from secrets_in([each for _, each in value])
-        case Mapping():
-            yield from secrets_in(list(value.values()))
-        case list() | tuple():
-            for each in value:
-                yield from secrets_in(each)
-        case _:
-            return
 
 
 def write(diagnosis: Diagnosis, out: TextIO, *, as_json: bool) -> None:

@@ -21,12 +21,14 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from watcher.core.errors import SettingsError
-from watcher.settings.schema import Settings
+from watcher.files import file_state
+from watcher.settings.schema import Settings, secrets_in
 from watcher.settings.showing import findings
 
 PREFIX = "WATCHER_"
 DELIMITER = "__"
 SECRETS_FOLDERS = (PREFIX + "SECRETS_DIR", "CREDENTIALS_DIRECTORY")
+SECRET_VARIABLES = ("HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN")
 _NOT_SETTINGS = re.compile(
     # The last two: what Kubernetes sets in every Pod beside a Service named `watcher`.
     r"CONFIG|SECRETS_DIR|SERVICE_(HOST|PORT)(_.*)?|PORT(_.*)?"
@@ -57,6 +59,12 @@ class Origin:
         values = read_file(self.config) if self.config else self.values
         return load(values, self.flags, self.environ)
 
+    def secrets(self, settings: Settings) -> frozenset[str]:
+        """Return what is secret in these settings, or beside them in the environment."""
+        texts = {each.get_secret_value() for each in secrets_in(settings)}
+        texts |= {self.environ.get(name, "").strip() for name in SECRET_VARIABLES}
+        return frozenset(texts - {""})
+
     def fingerprint(self) -> Hashable:
         """Return what changes when a file that settings come from does."""
         files = [self.config] if self.config else []
@@ -64,15 +72,7 @@ class Origin:
             if self.environ.get(variable):
                 with suppress(OSError):
                     files += sorted(Path(self.environ[variable]).iterdir())
-        return tuple(_state(file) for file in files)
-
-
-def _state(file: Path) -> Hashable:
-    try:
-        found = file.stat()
-    except OSError:
-        return file, None
-    return file, found.st_mtime_ns, found.st_size, found.st_ino
+        return tuple(file_state(file) for file in files)
 
 
 class _Given(PydanticBaseSettingsSource):

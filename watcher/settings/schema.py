@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -290,3 +291,19 @@ class Settings(BaseSettings):
         if len(set(names)) < len(names):
             raise ValueError("several sinks bear the same name; give each its own")
         return sinks
+
+
+def secrets_in(value: object) -> Iterator[SecretStr]:
+    """Yield all secrets in settings, however deep."""
+    match value:
+        case SecretStr():
+            yield value
+        case BaseModel():
+            yield from secrets_in([each for _, each in value])
+        case Mapping():
+            yield from secrets_in(list(value.values()))
+        case list() | tuple():
+            for each in value:
+                yield from secrets_in(each)
+        case _:
+            return
