@@ -161,6 +161,7 @@ async def run(
             wall=wall,
             status=notifier.status,
         )
+        metrics.own.show_sources(lambda: watching.sound)
         watching.sources = reload.sources()
         board = (lambda: poller.records, reload.next_due, wall)
         pages: list[Page] = [

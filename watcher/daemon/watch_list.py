@@ -68,6 +68,11 @@ class Watching:
         self._turn = anyio.Lock()
 
     @property
+    def sound(self) -> bool:
+        """Whether all of the sources could be read."""
+        return not self._problems
+
+    @property
     def exit_code(self) -> int:
         """0, or 1 where a job of a daemon that ends when done did not succeed."""
         succeeded = set(self._poller.phases) <= {Phase.SUCCEEDED}
