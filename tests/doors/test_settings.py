@@ -1,6 +1,6 @@
 """Four places for a setting, one definition; bad input is one line with its path."""
 
-from pathlib import Path
+import re
 
 import pytest
 import yaml
@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from watcher.core.errors import SettingsError
 from watcher.settings.document import Document
+from watcher.settings.example import example
 from watcher.settings.loading import Origin, config_file, load, nest
 from watcher.settings.schema import Settings, listen_address, parse_duration
-from watcher.settings.showing import as_yaml, paths
+from watcher.settings.showing import as_yaml, described, duration
 
 SECRET = "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc"
 JOB = "0319470a-7fad-452e-bff0-d3ba3bd83955"
@@ -310,6 +311,8 @@ targets:
       access_key: AK
   dev:
     project_id: p
+  test:
+    jobs: [a, b]
 poll:
   interval: soon
   timeout: 1s
@@ -332,11 +335,11 @@ poll:
         "targets.prod.credentials.secret_key": "watcher.yaml:6",
         "targets.dev": "watcher.yaml:9",
         "targets.test.jobs.1": "WATCHER_TARGETS__TEST__JOBS",
-        "poll.interval": "watcher.yaml:12",
+        "poll.interval": "watcher.yaml:14",
         "poll.timeout": "WATCHER_POLL__TIMEOUT",
         "poll.backoff_max": "secrets/poll__backoff_max",
         "poll.max_in_flight": "--poll.max_in_flight",
-        "poll.intervall": "watcher.yaml:14",
+        "poll.intervall": "watcher.yaml:16",
         "log.levle": "WATCHER_LOG__LEVLE",
     }
 
@@ -388,8 +391,25 @@ def test_empty_or_no_file(tmp_path):
     assert config_file(tmp_path, {"WATCHER_CONFIG": str(file)}) == tmp_path
 
 
-def test_the_example_file_is_valid():
-    assert load(Document(Path("config/watcher.yaml")).values, environ={}).targets
+def test_the_example_is_valid_with_and_without_what_is_behind_a_sign(tmp_path):
+    file = tmp_path / "watcher.yaml"
+    file.write_text(example())
+    few = Origin(file, environ={}).load()
+    file.write_text(re.sub(r"^#(?=\S|  )", "", example(), flags=re.MULTILINE))
+    every = Origin(file, environ={}).load()
+    assert few.targets["prod"].jobs == every.targets["prod"].jobs != ()
+    assert every.targets["prod"].discover.status == "PROCESSING"
+    for section in ("poll", "finished", "log", "metrics", "store"):
+        assert getattr(every, section) == getattr(few, section)
+    assert every.server.api_token
+    assert every.sinks
+
+
+@given(st.integers(0, 10**7))
+def test_durations_can_be_read_back(milliseconds):
+    assert parse_duration(duration(milliseconds / 1000)) == pytest.approx(
+        milliseconds / 1000
+    )
 
 
 def test_the_effective_settings_can_be_read_back():
@@ -398,11 +418,14 @@ def test_the_effective_settings_can_be_read_back():
     assert again.model_dump() == settings.model_dump()
 
 
-def test_the_help_knows_every_setting():
-    known = dict(paths())
-    assert known["poll.interval"] == "10.0"
+def test_every_setting_is_described_with_its_default():
+    known = {each.path: each.default for each in described()}
+    assert known["poll.interval"] == "10s"
+    assert known["poll.requests_per_second"] == "20"
     assert known["targets.NAME.jobs"] == "none"
+    assert known["targets.NAME.discover.max_jobs"] == "10000"
     assert {path.partition(".")[0] for path in known} == set(Settings.model_fields)
+    assert all(each.what for each in described())
 
 
 @given(

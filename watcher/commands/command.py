@@ -12,7 +12,7 @@ from typing import TypeAlias
 from watcher.core.errors import SettingsError
 from watcher.settings.loading import Origin, config_file
 from watcher.settings.schema import listen_address
-from watcher.settings.showing import paths
+from watcher.settings.showing import described
 
 
 class Exit(IntEnum):
@@ -70,8 +70,12 @@ def add(
 
 
 def _settings_help() -> str:
-    lines = [f"  --{path} (default: {text})" for path, text in paths()]
-    return "\n".join(["every setting is a flag too:", *lines])
+    lines = [
+        line
+        for path, default, what in described()
+        for line in (f"  --{path} ({default})", f"      {what.replace('`', '')}")
+    ]
+    return "\n".join(["every setting is a flag too, here with its default:", *lines])
 
 
 def origin_of(args: argparse.Namespace, flags: Flags) -> Origin:

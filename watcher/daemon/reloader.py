@@ -189,7 +189,7 @@ def _lane(name: str, target: Target, poll: Poll, api: JobApi) -> Lane:
 
 def _listing(target: Target, poll: Poll) -> Listing:
     found = target.discover
-    filters = None if found is None else found.model_dump(exclude_none=True)
+    filters = None if found is None else found.filters
     return Listing(
         poll.mode,
         interval=poll.interval,

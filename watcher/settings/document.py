@@ -58,8 +58,6 @@ class Document:
             if found is None:
                 break
             depth, (node, line) = depth + 1, found
-        if depth and isinstance(node, yaml.ScalarNode):
-            depth = len(path)  # a text that is all of it, such as a comma list
         return (depth, f"{self._file}:{line}") if depth else None
 
 

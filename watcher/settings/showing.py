@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, get_args
+from enum import Enum
+from types import UnionType
+from typing import Any, NamedTuple, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from watcher.settings.schema import Settings, Target
+from watcher.settings.schema import UNITS, Settings, parse_duration
 
 
 def findings(
@@ -56,7 +59,7 @@ def _meant(path: Sequence[str]) -> str:
     near = nearest(name, _names(parents))
     if near:
         return f"; did you mean {'.'.join([*parents, near])}?"
-    homes = [each for each, _ in paths() if each.rpartition(".")[2] == name]
+    homes = [p for p, *_ in described() if p.rpartition(".")[2] == name]
     return f"; did you mean {homes[0]}?" if homes else ""
 
 
@@ -88,24 +91,63 @@ def as_yaml(settings: Settings) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def paths(model: type[BaseModel] = Settings) -> Iterable[tuple[str, str]]:
-    """Yield each setting's dotted path and its default as text, targets as `NAME`."""
+class Described(NamedTuple):
+    """A setting, as people are told of it.
+
+    Attributes:
+        path: Dotted; the name of a target is `NAME`.
+        default: As it would be written; `none` where nothing is set.
+        what: What it means; Markdown.
+    """
+
+    path: str
+    default: str
+    what: str
+
+
+def described(model: type[BaseModel] = Settings) -> Iterator[Described]:
+    """Yield every setting, in the order of the schema."""
     for name, each in model.model_fields.items():
-        inner = Target if name == "targets" else each.annotation
         where = f"{name}.NAME" if name == "targets" else name
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from ((f"{where}.{path}", text) for path, text in paths(inner))
-        elif each.is_required():
-            yield where, "required"
-        else:
-            yield where, _as_text(each.get_default(call_default_factory=True))
+        inner = section_of(each)
+        if inner is None or get_origin(each.annotation) is UnionType:
+            yield Described(where, default_of(each) or "none", each.description or "")
+        for one in described(inner) if inner else ():
+            yield one._replace(path=f"{where}.{one.path}")
 
 
-def _as_text(default: object) -> str:
-    match default:
-        case None | ():
-            return "none"
-        case BaseModel():
-            return str(default.model_dump())
-        case _:
-            return str(default)
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the section that a setting is; None for a value, or a choice of several."""
+    models = list(_models(field.annotation))
+    whole = get_origin(field.annotation) in {None, UnionType, dict}
+    return models[0] if whole and len(models) == 1 else None
+
+
+def default_of(field: FieldInfo) -> str:
+    """Return a default as one would write it in the file; empty for none."""
+    value = field.get_default(call_default_factory=True)
+    if value is None or value == () or field.is_required():
+        return ""
+    return in_line(duration(value) if _is_duration(field) else value)
+
+
+def in_line(value: object) -> str:
+    """Write a value as YAML, on one line."""
+    plain = value.model_dump() if isinstance(value, BaseModel) else value
+    plain = plain.value if isinstance(plain, Enum) else plain
+    if isinstance(plain, float) and plain.is_integer():
+        plain = int(plain)
+    text = yaml.safe_dump(plain, default_flow_style=True, width=1000, sort_keys=False)
+    return text.removesuffix("...\n").strip()
+
+
+def _is_duration(field: FieldInfo) -> bool:
+    return any(getattr(each, "func", None) is parse_duration for each in field.metadata)
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as `10s` or `5m`."""
+    for unit, length in reversed(UNITS.items()):
+        if seconds >= length and seconds % length == 0 and unit != "w":
+            return f"{seconds / length:.10g}{unit}"
+    return f"{seconds:.10g}s"
