@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -69,6 +70,7 @@ def add(
     return parser
 
 
+@cache
 def _settings_help() -> str:
     lines = [
         line

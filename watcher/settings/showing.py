@@ -91,6 +91,33 @@ def as_yaml(settings: Settings) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
+def marked_yaml(settings: Settings) -> str:
+    """Write the same, and beside what is not the default what that is."""
+    return "\n".join(_marked(settings, "")) + "\n"
+
+
+def _marked(model: BaseModel, indent: str) -> Iterator[str]:
+    plain = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel) and section_of(field):
+            yield f"{indent}{name}:"
+            yield from _marked(value, f"{indent}  ")
+        elif name == "targets":
+            for target in value:
+                yield f"{name}:" if target == next(iter(value)) else ""
+                yield f"  {in_line(target)}:"
+                yield from _marked(value[target], "    ")
+        else:
+            leaf = {name: plain[name]}
+            text = yaml.safe_dump(leaf, allow_unicode=True, sort_keys=False, width=1000)
+            first, *more = text.splitlines()
+            changed = value != field.get_default(call_default_factory=True)
+            if changed and (not more or first == f"{name}:"):
+                first += f"  # default: {default_of(field) or 'none'}"
+            yield from (f"{indent}{line}" for line in (first, *more))
+
+
 class Described(NamedTuple):
     """A setting, as people are told of it.
 
