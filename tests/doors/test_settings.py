@@ -1,6 +1,7 @@
 """Four places for a setting, one definition; bad input is one line with its path."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -403,6 +404,15 @@ def test_the_example_is_valid_with_and_without_what_is_behind_a_sign(tmp_path):
         assert getattr(every, section) == getattr(few, section)
     assert every.server.api_token
     assert every.sinks
+
+
+def test_the_readme_is_valid(tmp_path):
+    (text,) = re.findall(
+        r"<<'END'\n(.*?)END\n", Path("README.md").read_text(), re.DOTALL
+    )
+    file = tmp_path / "watcher.yaml"
+    file.write_text(text)
+    assert Origin(file, environ={}).load().targets["prod"].jobs
 
 
 @given(st.integers(0, 10**7))
