@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --requir
 WORKERS := -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test quick check fix lock fuzz dist sbom clean
+.PHONY: help demo run test quick check fix pages lock fuzz dist sbom clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -35,6 +35,9 @@ check: .venv/dev  ## lint, types, import contracts: all of them, then fail
 fix: .venv/dev  ## format, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+pages: .venv/dev  ## write the settings into config/watcher.yaml and their reference page
+	$(BIN)/python -m watcher.settings.example
 
 lock: .venv/dev  ## pin the newest dependencies that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv

@@ -9,7 +9,8 @@ from tests.whole.test_main_job import FIELDS
 from watcher.pages.metrics import MetricsPage
 from watcher.polling.board import Board
 from watcher.ports import Request
-from watcher.settings.showing import paths
+from watcher.settings.example import EXAMPLE, REFERENCE, example, reference
+from watcher.settings.showing import described
 
 DOCS = Path("docs/reference")
 
@@ -22,10 +23,14 @@ def rows(page):
 
 
 def test_settings():
+    """`make pages` writes both pages from the schema."""
+    assert [each.path for each in described() if not each.what] == []
+    assert example() == EXAMPLE.read_text()
+    assert reference(REFERENCE.read_text()) == REFERENCE.read_text()
     documented = [
         name for name in rows("settings.md") if "." in name or name == "sinks"
     ]
-    assert documented == [path for path, _ in paths()]
+    assert documented == [each.path for each in described()]
 
 
 async def test_metrics():

@@ -63,11 +63,12 @@ class Reading:
     """What a source of jobs said.
 
     Attributes:
-        keys: The jobs to watch, those of its unreadable parts as they last were.
+        keys: The jobs to watch, in the order in which they are first asked; those of
+            its unreadable parts as they last were.
         problems: One line for each part that could not be read.
     """
 
-    keys: frozenset[JobKey]
+    keys: Collection[JobKey]
     problems: tuple[str, ...] = ()
 
 

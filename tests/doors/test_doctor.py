@@ -102,6 +102,7 @@ async def test_without_a_job_the_list_is_asked_for():
         asked = [each.call for each in sim.requests]
     assert (diagnosis.exit_code, asked) == (0, ["unknown", "list"])
     assert found(diagnosis, "request").text == "the list call answers: 2 jobs in all"
+    assert found(diagnosis, "jobs").status is Status.WARN
 
 
 async def test_a_job_that_is_not_there_proves_the_rest():
@@ -315,7 +316,7 @@ async def test_a_server_without_a_date():
 
 
 async def test_a_name_that_does_not_exist():
-    diagnosis = await examine(target("https://no-such-host.invalid"))
+    diagnosis = await examine(target("https://no-such-host.invalid", jobs=[JOB]))
     assert diagnosis.exit_code == 69
     assert "targets.prod.region" in found(diagnosis, "dns").hint
     assert statuses(diagnosis) == {
@@ -435,7 +436,9 @@ async def test_tls(name, host, trusted, words):
 
 
 async def test_a_ca_file_that_is_not_there():
-    diagnosis = await examine(target("https://localhost", ca_file="/nowhere.pem"))
+    diagnosis = await examine(
+        target("https://localhost", ca_file="/nowhere.pem", jobs=[JOB])
+    )
     assert diagnosis.exit_code == 78
     assert "targets.prod.ca_file" in found(diagnosis, "configuration").text
     assert set(statuses(diagnosis).values()) == {"fail", "skipped"}
@@ -674,7 +677,7 @@ async def test_job_files(tmp_path):
     async with simulate(options()) as sim:
         given = target(sim.url, job_files=[f"{tmp_path}/*.txt"])
         diagnosis = await examine(given)
-        assert found(diagnosis, "job_files").text == "2 jobs in 1 files"
+        assert found(diagnosis, "job_files").text == "2 jobs in them"
         (tmp_path / "bad.txt").write_text("no id\n")
         diagnosis = await examine(given)
     assert found(diagnosis, "job_files").status is Status.FAIL
@@ -950,9 +953,9 @@ def test_what_is_told_is_clean():
 
 @pytest.mark.parametrize("secret", [SECRET, "a-secret-of-a-webhook"])
 async def test_secrets_are_masked_wherever_they_stand(tmp_path, secret):
-    """Such as in a job file that is no job file."""
-    file = tmp_path / "credentials"
-    file.write_text(f"{secret} sk\n")
+    """Such as in the name of a job file."""
+    file = tmp_path / f"{secret} sk"
+    file.write_text("no id\n")
     environ = {"HUAWEICLOUD_SDK_AK": ACCESS, "HUAWEICLOUD_SDK_SK": SECRET}
     hook = {"kind": "webhook", "url": "https://x", "secret": "a-secret-of-a-webhook"}
     async with simulate(options()) as sim:

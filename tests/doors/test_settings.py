@@ -1,5 +1,6 @@
 """Four places for a setting, one definition; bad input is one line with its path."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watcher.core.errors import SettingsError
-from watcher.settings.loading import config_file, load, nest, read_file
+from watcher.settings.document import Document
+from watcher.settings.example import example
+from watcher.settings.loading import Origin, config_file, load, nest
 from watcher.settings.schema import Settings, listen_address, parse_duration
-from watcher.settings.showing import as_yaml, paths
+from watcher.settings.showing import as_yaml, described, duration
 
 SECRET = "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc"
 JOB = "0319470a-7fad-452e-bff0-d3ba3bd83955"
@@ -244,41 +247,179 @@ def test_no_addresses(text):
         ("- a\n", "not a mapping"),
         ("1: a\n", "not a mapping"),
         ("a: \x00", "not readable"),
+        ("a: 2026-02-30", "cannot be"),
+        ("[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("a: " + "{a: " * 3000 + "}" * 3000, "nested too deeply"),
     ],
+    ids=lambda text: text[:20].encode("unicode_escape").decode(),
 )
 def test_files_that_are_no_configuration(tmp_path, text, words):
     file = tmp_path / "watcher.yaml"
     file.write_text(text)
     with pytest.raises(SettingsError) as caught:
-        read_file(file)
+        Document(file)
     (line,) = caught.value.findings
     assert line.startswith(str(file))
     assert words in line
 
 
+def read(tmp_path, text, flags=None, environ=None):
+    file = tmp_path / "watcher.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        Origin(file, flags or {}, environ=environ or {}).load()
+    return [line.replace(f"{tmp_path}/", "") for line in caught.value.findings]
+
+
+def test_a_key_that_is_given_twice(tmp_path):
+    text = (
+        "targets:\n  a: {jobs: [x], jobs: [y]}\n  b: {}\n  a: {}\npoll: {}\npoll: {}\n"
+    )
+    assert sorted(read(tmp_path, text)) == [
+        "poll: is given twice, first in line 5 (watcher.yaml:6)",
+        "targets.a.jobs: is given twice, first in line 2 (watcher.yaml:2)",
+        "targets.a: is given twice, first in line 2 (watcher.yaml:4)",
+    ]
+
+
+def test_merge_keys_and_anchors_repeat_nothing(tmp_path):
+    file = tmp_path / "watcher.yaml"
+    file.write_text(
+        "targets:\n"
+        "  a: &a {region: cn-north-4, project_id: p, jobs: [x]}\n"
+        "  b: {<<: *a, jobs: [y]}\n"
+    )
+    targets = Origin(file, environ={}).load().targets
+    assert (targets["b"].region, targets["b"].jobs) == ("cn-north-4", ("y",))
+
+
+def test_anchors_that_would_fill_the_memory(tmp_path):
+    lines = ["a0: &a0 [x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    lines += ["poll: &b {interval: *b}"]
+    found = read(tmp_path, "\n".join(lines))
+    assert "a29: unknown setting (watcher.yaml:30)" in found
+
+
+def test_every_finding_names_its_source(tmp_path):
+    text = """
+targets:
+  prod:
+    region: cn-north-4
+    jobs: [a, b/c]
+    credentials:
+      kind: static
+      access_key: AK
+  dev:
+    project_id: p
+  test:
+    jobs: [a, b]
+poll:
+  interval: soon
+  timeout: 1s
+  intervall: 1
+"""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "poll__backoff_max").write_text("later")
+    flags = {"poll.max_in_flight": "many"}
+    environ = {
+        "WATCHER_SECRETS_DIR": str(secrets),
+        "WATCHER_POLL__TIMEOUT": "never",
+        "WATCHER_TARGETS__TEST__JOBS": "a,b/c",
+        "WATCHER_LOG__LEVLE": "info",
+    }
+    found = read(tmp_path, text, flags, environ)
+    places = {line.partition(": ")[0]: line.rpartition(" (")[2][:-1] for line in found}
+    assert places == {
+        "targets.prod.jobs.1": "watcher.yaml:5",
+        "targets.prod.credentials.secret_key": "watcher.yaml:6",
+        "targets.dev": "watcher.yaml:9",
+        "targets.test.jobs.1": "WATCHER_TARGETS__TEST__JOBS",
+        "poll.interval": "watcher.yaml:14",
+        "poll.timeout": "WATCHER_POLL__TIMEOUT",
+        "poll.backoff_max": "secrets/poll__backoff_max",
+        "poll.max_in_flight": "--poll.max_in_flight",
+        "poll.intervall": "watcher.yaml:16",
+        "log.levle": "WATCHER_LOG__LEVLE",
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"pol": {}}, "pol: unknown setting; did you mean poll?"),
+        ({"poll": {"intervall": 1}}, "; did you mean poll.interval?"),
+        ({"interval": 1}, "interval: unknown setting; did you mean poll.interval?"),
+        ({"qwertz": 1}, "qwertz: unknown setting"),
+        (with_target(job=[]), "; did you mean targets.prod.jobs?"),
+        (
+            with_target(
+                credentials={"kind": "static", "access_key": "a", "secretkey": "b"}
+            ),
+            "; did you mean targets.prod.credentials.secret_key?",
+        ),
+        ({"sinks": [{"kind": "webhook", "ulr": "x"}]}, "did you mean sinks.0.url?"),
+    ],
+)
+def test_what_was_meant(values, words):
+    assert words in "\n".join(findings({**MINIMAL, **values}))
+
+
+def test_text_that_is_nested_too_deeply():
+    (line,) = findings(MINIMAL, {"targets": "[" * 100_000})
+    assert line.startswith("targets: ")
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SettingsError, match="No such file"):
-        read_file(tmp_path / "nothing.yaml")
+        Document(tmp_path / "nothing.yaml")
 
 
 def test_a_file_that_is_not_text(tmp_path):
     file = tmp_path / "watcher.yaml"
     file.write_bytes(b"a: \xff")
     with pytest.raises(SettingsError, match="not readable as text"):
-        read_file(file)
+        Document(file)
 
 
 def test_empty_or_no_file(tmp_path):
     file = tmp_path / "watcher.yaml"
     file.write_text("# nothing\n")
-    assert read_file(file) == read_file(None) == {}
+    assert Document(file).values == {}
     assert config_file(None, {}) is None
     assert config_file(None, {"WATCHER_CONFIG": str(file)}) == file
     assert config_file(tmp_path, {"WATCHER_CONFIG": str(file)}) == tmp_path
 
 
-def test_the_example_file_is_valid():
-    assert load(read_file(Path("config/watcher.yaml")), environ={}).targets
+def test_the_example_is_valid_with_and_without_what_is_behind_a_sign(tmp_path):
+    file = tmp_path / "watcher.yaml"
+    file.write_text(example())
+    few = Origin(file, environ={}).load()
+    file.write_text(re.sub(r"^#(?=\S|  )", "", example(), flags=re.MULTILINE))
+    every = Origin(file, environ={}).load()
+    assert few.targets["prod"].jobs == every.targets["prod"].jobs != ()
+    assert every.targets["prod"].discover.status == "PROCESSING"
+    for section in ("poll", "finished", "log", "metrics", "store"):
+        assert getattr(every, section) == getattr(few, section)
+    assert every.server.api_token
+    assert every.sinks
+
+
+def test_the_readme_is_valid(tmp_path):
+    (text,) = re.findall(
+        r"<<'END'\n(.*?)END\n", Path("README.md").read_text(), re.DOTALL
+    )
+    file = tmp_path / "watcher.yaml"
+    file.write_text(text)
+    assert Origin(file, environ={}).load().targets["prod"].jobs
+
+
+@given(st.integers(0, 10**7))
+def test_durations_can_be_read_back(milliseconds):
+    assert parse_duration(duration(milliseconds / 1000)) == pytest.approx(
+        milliseconds / 1000
+    )
 
 
 def test_the_effective_settings_can_be_read_back():
@@ -287,11 +428,14 @@ def test_the_effective_settings_can_be_read_back():
     assert again.model_dump() == settings.model_dump()
 
 
-def test_the_help_knows_every_setting():
-    known = dict(paths())
-    assert known["poll.interval"] == "10.0"
+def test_every_setting_is_described_with_its_default():
+    known = {each.path: each.default for each in described()}
+    assert known["poll.interval"] == "10s"
+    assert known["poll.requests_per_second"] == "20"
     assert known["targets.NAME.jobs"] == "none"
+    assert known["targets.NAME.discover.max_jobs"] == "10000"
     assert {path.partition(".")[0] for path in known} == set(Settings.model_fields)
+    assert all(each.what for each in described())
 
 
 @given(

@@ -53,6 +53,25 @@ def test_wrong_command_line(arguments):
     assert "Traceback" not in done.stderr
 
 
+def test_alone_it_shows_the_commands():
+    done = watcher()
+    assert "find out what is wrong" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["chek"], "check"),
+        (["run", "--confg=x"], "--config"),
+        (["run", "--pol.interval=1s"], "--poll.interval"),
+        (["run", "--poll.intervall=1s"], "poll.interval"),
+        (["events", "--folow"], "--follow"),
+    ],
+)
+def test_what_was_meant(arguments, meant):
+    assert f"; did you mean {meant}?" in watcher(*arguments).stderr
+
+
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_wrong_configuration(config, command):
     values = {
@@ -94,6 +113,36 @@ def test_check_prints_what_is_in_force_without_secrets(config):
     assert (shown["poll"]["interval"], shown["poll"]["timeout"]) == (3, 4)
     assert SECRET_KEY not in done.stdout
     assert shown["targets"]["prod"]["credentials"]["access_key"] == ACCESS_KEY
+    marks = {
+        line.split(":")[0].strip(): line.rpartition("# default: ")[2]
+        for line in done.stdout.splitlines()
+        if "# default: " in line
+    }
+    assert (marks["interval"], marks["timeout"], marks["jobs"]) == (
+        "10s",
+        "10s",
+        "none",
+    )
+    assert "backoff_max" not in marks
+    assert done.stderr == "watcher: valid: 1 jobs in 1 targets\n"
+
+
+def test_check_reads_the_job_files(config, tmp_path):
+    jobs = tmp_path / "jobs.txt"
+    jobs.write_text("job-1\njob-2\n")
+    each = {"prod": target("http://127.0.0.1:1", ["job-1"], job_files=[str(jobs)])}
+    each["idle"] = target("http://127.0.0.1:1", [])
+    file = config({"targets": each})
+    good = watcher("check", "--config", file)
+    jobs.write_text(f"job-1\nsk {SECRET_KEY}\n{SECRET_KEY}\n")
+    bad = watcher("check", "--config", file)
+    assert (good.returncode, bad.returncode) == (0, 1)
+    idle = "watcher: targets.idle: watches nothing: no jobs, job_files or discover"
+    valid = "watcher: valid: 2 jobs in 2 targets"
+    assert sorted(good.stderr.splitlines()) == [idle, valid]
+    wrong = f"watcher: {jobs}:2: not a job id (and 1 more lines)"
+    assert sorted(bad.stderr.splitlines()) == [wrong, idle]
+    assert SECRET_KEY not in bad.stderr + bad.stdout
 
 
 async def test_an_address_in_use(config):

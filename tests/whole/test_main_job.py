@@ -176,13 +176,16 @@ async def test_job_files_come_and_go(tmp_path):
             (folder / "b.txt").write_text(f"{second}\n../etc\n")
             await daemon.until(lambda: daemon.events("jobs.unreadable"))
             assert f"{folder}/b.txt:2" in daemon.first("jobs.unreadable")["problem"]
-            (folder / "b.txt").write_text(f"{second}\n")
             await daemon.until(lambda: len(daemon.events("job.first_seen")) == 2)
+            gauge = "\nwatcher_config_last_reload_successful {}.0\n"
+            assert gauge.format(0) in (await daemon.get("/metrics"))[1]
+            (folder / "b.txt").write_text(f"{second}\n")
             (folder / "a.txt").unlink()
             await daemon.until(lambda: daemon.events("jobs.changed")[-1]["removed"])
             _, text = await daemon.get("/metrics")
             assert first not in text
             assert second in text
+            assert gauge.format(1) in text
 
 
 async def test_the_example_of_the_api_page(tmp_path):

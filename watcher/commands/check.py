@@ -5,9 +5,19 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+from collections.abc import Collection
 
-from watcher.commands.command import Commands, Exit, Flags, add, origin_of
-from watcher.settings.showing import as_yaml
+from watcher.commands.command import (
+    Commands,
+    Exit,
+    Flags,
+    add,
+    complain,
+    origin_of,
+)
+from watcher.core.model import JobKey
+from watcher.settings.schema import Settings
+from watcher.settings.showing import as_yaml, marked_yaml
 from watcher.web.web_config import WebConfig
 
 
@@ -20,15 +30,38 @@ def add_to(commands: Commands) -> None:
 
 
 def _check(args: argparse.Namespace, flags: Flags) -> int:
-    settings = origin_of(args, flags).load()
+    origin = origin_of(args, flags)
+    settings = origin.load()
     if settings.server.web_config_file:
         WebConfig(settings.server.web_config_file)
-    text = as_yaml(settings)
     if args.diff:
         from watcher.commands import daemon_http
 
-        text = _difference(daemon_http.settings_in_force(settings.server), text)
-    sys.stdout.write(text)
+        before = daemon_http.settings_in_force(settings.server)
+        sys.stdout.write(_difference(before, as_yaml(settings)))
+    else:
+        sys.stdout.write(marked_yaml(settings))
+    sys.stdout.flush()
+    return _conclude(settings, origin.secrets(settings))
+
+
+def _conclude(settings: Settings, secrets: Collection[str]) -> int:
+    """Say whether all is well, the files of jobs too, and how much would be watched."""
+    from watcher.polling.sources import JobFiles
+
+    jobs, problems = 0, list[str]()
+    for name, target in settings.targets.items():
+        reading = JobFiles(name, target.job_files, secrets).look()
+        keys = reading.keys | {JobKey(name, each) for each in target.jobs}
+        jobs += len(keys)
+        problems += reading.problems
+        if not keys and target.discover is None:
+            complain(f"targets.{name}: watches nothing: no jobs, job_files or discover")
+    for problem in problems:
+        complain(problem)
+    if problems:
+        return Exit.FAILED
+    complain(f"valid: {jobs} jobs in {len(settings.targets)} targets")
     return Exit.OK
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Iterable, Sequence
 
 from watcher import __version__
 from watcher.commands import check, demo, doctor, events, healthcheck, run, simulate
 from watcher.commands.command import Exit, complain
 from watcher.core.errors import SettingsError, StoreError
 from watcher.settings.schema import Settings
+from watcher.settings.showing import described, nearest
 
 # Each imports what only it needs when it is run, so that all of them start quickly.
 COMMANDS = (run, check, demo, simulate, doctor, healthcheck, events)
@@ -17,7 +20,13 @@ COMMANDS = (run, check, demo, simulate, doctor, healthcheck, events)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    args, rest = _parser().parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    parser = _parser()
+    if not words:
+        parser.print_help(sys.stderr)
+        return Exit.USAGE
+    _check_command(parser, words[0])
+    args, rest = parser.parse_known_args(words)
     flags = _flags(args.parser, rest, settable=args.settable)
     try:
         code: int = args.command(args, flags)
@@ -46,6 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_command(parser: argparse.ArgumentParser, word: str) -> None:
+    known = [each.__name__.rpartition(".")[2] for each in COMMANDS]
+    if word not in known and not word.startswith("-"):
+        parser.error(f"there is no command {word}{_meant(word, known)}")
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    near = nearest(word, known)
+    return f"; did you mean {near}?" if near else ""
+
+
 def _flags(
     parser: argparse.ArgumentParser, rest: Sequence[str], *, settable: bool
 ) -> dict[str, str]:
@@ -56,7 +76,10 @@ def _flags(
         path, equals, text = word.removeprefix("--").partition("=")
         known = path.partition(".")[0] in Settings.model_fields
         if not (settable and word.startswith("--") and known):
-            parser.error(f"unrecognized argument: {word}")
+            options = re.findall(r"--[a-z-]+", parser.format_usage())
+            options += [f"--{each.path}" for each in described()] if settable else []
+            meant = _meant(word.partition("=")[0], options)
+            parser.error(f"unrecognized argument: {word}{meant}")
         value = text if equals else next(words, None)
         if value is None:
             parser.error(f"argument --{path}: expected a value")

@@ -6,13 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
 from watcher.core.errors import SettingsError
 from watcher.settings.loading import Origin, config_file
 from watcher.settings.schema import listen_address
-from watcher.settings.showing import paths
+from watcher.settings.showing import described
 
 
 class Exit(IntEnum):
@@ -69,9 +70,14 @@ def add(
     return parser
 
 
+@cache
 def _settings_help() -> str:
-    lines = [f"  --{path} (default: {text})" for path, text in paths()]
-    return "\n".join(["every setting is a flag too:", *lines])
+    lines = [
+        line
+        for path, default, what in described()
+        for line in (f"  --{path} ({default})", f"      {what.replace('`', '')}")
+    ]
+    return "\n".join(["every setting is a flag too, here with its default:", *lines])
 
 
 def origin_of(args: argparse.Namespace, flags: Flags) -> Origin:

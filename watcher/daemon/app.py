@@ -211,6 +211,7 @@ def _join(outside: _Outside) -> _Rooms:
         Courier(sink, store, store, jitter=chance, fault_point=fault_point)
         for sink in outside.sinks
     ]
+    own.show_sources(lambda: watch_list.sound)
     own.show_sinks(couriers)
     own.show_store(
         lambda: committer.pending, lambda: committer.commit_age(anyio.current_time())
@@ -227,14 +228,18 @@ def _reloader(
         origin,
         settings,
         wishes,
-        partial(_put_in_force, rooms, ending, JobSources(check_job_id)),
+        partial(_put_in_force, rooms, ending, JobSources(wall), origin),
         lambda good: rooms.metrics.own.reloaded(wall() if good else None),
         rooms.outside.notifier,
     )
 
 
 async def _put_in_force(
-    rooms: _Rooms, ending: Ending, sources: JobSources, settings: Settings
+    rooms: _Rooms,
+    ending: Ending,
+    sources: JobSources,
+    origin: Origin,
+    settings: Settings,
 ) -> None:
     """Hand each room its part of the settings.
 
@@ -252,7 +257,8 @@ async def _put_in_force(
         name: (target.jobs, target.job_files)
         for name, target in settings.targets.items()
     }
-    await rooms.watch_list.change(sources.of(jobs), settings.finished.retention)
+    given = sources.of(jobs, origin.secrets(settings))
+    await rooms.watch_list.change(given, settings.finished.retention)
 
 
 async def _work(

@@ -100,5 +100,5 @@ def _manner(target: given.Target, poll: given.Poll) -> Manner:
         requests_per_second=poll.requests_per_second,
         max_in_flight=poll.max_in_flight,
         mode=poll.mode,
-        discover=None if found is None else found.model_dump(exclude_none=True),
+        discover=None if found is None else found.filters,
     )

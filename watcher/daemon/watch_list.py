@@ -79,6 +79,11 @@ class WatchList:
         failing = sorted(target.name for target in targets if target.failing)
         return f"{jobs}, {running}; failing targets: {', '.join(failing) or 'none'}"
 
+    @property
+    def sound(self) -> bool:
+        """Whether all of the sources could be read."""
+        return not self._problems
+
     async def load(self) -> None:
         """Read which jobs were added in earlier lives; before anything is added.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TextIO
 
 import aiohttp
@@ -18,7 +18,7 @@ from watcher.doctor.findings import Diagnosis, Fault, Finding, fail
 from watcher.doctor.local import look_at_job_files, look_at_listen, look_at_store
 from watcher.doctor.target import Examination
 from watcher.settings.loading import Origin
-from watcher.settings.schema import Settings, Target
+from watcher.settings.schema import Settings, Target, secrets_in
 
 
 def main(
@@ -62,13 +62,14 @@ async def examine(
         }
         files: dict[str, list[Finding]] = {name: [] for name in each}
         daemon: list[Finding] = []
+        known = origin.secrets(settings)
         async with anyio.create_task_group() as tasks:
             for name, target in settings.targets.items():
                 tasks.start_soon(each[name].run)
-                tasks.start_soon(_look_at_files, name, target, files[name])
+                tasks.start_soon(_look_at_files, name, target, known, files[name])
             tasks.start_soon(_look_around, settings, origin, session, daemon)
     secrets = [
-        *report.secrets_in(settings),
+        *secrets_in(settings),
         *(secret for one in each.values() for secret in one.secrets),
     ]
     found = {name: [*each[name].findings, *files[name]] for name in each}
@@ -85,8 +86,10 @@ async def _look_around(
     findings.append(await look_at_listen(settings.server, session))
 
 
-async def _look_at_files(name: str, target: Target, findings: list[Finding]) -> None:
-    findings += await look_at_job_files(name, target)
+async def _look_at_files(
+    name: str, target: Target, secrets: Collection[str], findings: list[Finding]
+) -> None:
+    findings += await look_at_job_files(name, target, secrets)
 
 
 def _invalid(exc: SettingsError) -> Diagnosis:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import glob
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from http import HTTPStatus
@@ -16,9 +15,9 @@ from tempfile import TemporaryFile
 
 import aiohttp
 
-from watcher.core.model import check_job_id
 from watcher.doctor.background import call
 from watcher.doctor.findings import Finding, fail, ok, warn
+from watcher.polling.folder import find
 from watcher.polling.sources import JobFiles
 from watcher.settings import schema as given
 from watcher.store import database_path
@@ -35,41 +34,38 @@ _LOOPBACK = {
 }
 
 
-async def look_at_job_files(name: str, target: given.Target) -> list[Finding]:
+async def look_at_job_files(
+    name: str, target: given.Target, secrets: Collection[str]
+) -> list[Finding]:
     """Read the job files of a target as the daemon does."""
-    if not target.job_files:
-        return []
+    source = JobFiles(name, target.job_files, secrets)
     try:
-        matches = await call(partial(_matches, target.job_files), LONGEST)
+        unmatched = await call(partial(_unmatched, target.job_files), LONGEST)
+        reading = await call(source.look, LONGEST)
     except TimeoutError:
         return [_late("job_files")]
-    odd = [path for paths in matches.values() for path, plain in paths if not plain]
-    if odd:
-        hint = "name plain files of ids, one a line"
-        return [fail("job_files", f"{path} is not a file", hint) for path in odd]
-    source = JobFiles(name, target.job_files, check_job_id)
-    reading = await source.read()
-    findings = [_unmatched(pattern) for pattern, paths in matches.items() if not paths]
+    findings = [_nothing_matches(pattern) for pattern in unmatched]
     findings += [_unreadable(problem) for problem in reading.problems]
-    count = len({path for paths in matches.values() for path, _ in paths})
-    if count and not reading.problems:
-        text = f"{len(reading.keys)} jobs in {count} files"
-        findings.append(ok("job_files", text))
+    if target.job_files and not findings:
+        findings.append(ok("job_files", f"{len(reading.keys)} jobs in them"))
+    if not (reading.keys or target.jobs or target.discover):
+        findings.append(_idle(name))
     return findings
 
 
-def _matches(patterns: Sequence[str]) -> Mapping[str, list[tuple[Path, bool]]]:
-    """Return the files that match each pattern, and whether each is one to read."""
-    return {
-        pattern: [
-            (path, path.is_file())
-            for path in map(Path, sorted(glob.glob(pattern)))  # noqa: PTH207
-        ]
-        for pattern in patterns
-    }
+def _unmatched(patterns: Sequence[str]) -> list[str]:
+    looks = {pattern: find([pattern]) for pattern in patterns}
+    return [
+        pattern for pattern, found in looks.items() if not (found.files or found.closed)
+    ]
 
 
-def _unmatched(pattern: str) -> Finding:
+def _idle(name: str) -> Finding:
+    hint = f"set targets.{name}.jobs, job_files or discover, or add jobs over HTTP"
+    return warn("jobs", "no job is watched", hint)
+
+
+def _nothing_matches(pattern: str) -> Finding:
     hint = "files may come later; if one is there, check the path and who may read it"
     return warn("job_files", f"no file matches {pattern}", hint)
 

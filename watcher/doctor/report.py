@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TextIO
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from watcher.client.masking import Mask
 from watcher.doctor.findings import Diagnosis, Finding, Status
@@ -50,22 +50,6 @@ def clean(diagnosis: Diagnosis, secrets: Iterable[SecretStr]) -> Diagnosis:
         {name: wash_all(findings) for name, findings in diagnosis.targets.items()},
         wash_all(diagnosis.daemon),
     )
-
-
-def secrets_in(value: object) -> Iterator[SecretStr]:
-    """Yield all secrets in settings, however deep."""
-    match value:
-        case SecretStr():
-            yield value
-        case BaseModel():
-            yield from secrets_in([each for _, each in value])
-        case Mapping():
-            yield from secrets_in(list(value.values()))
-        case list() | tuple():
-            for each in value:
-                yield from secrets_in(each)
-        case _:
-            return
 
 
 def write(diagnosis: Diagnosis, out: TextIO, *, as_json: bool) -> None:

@@ -10,27 +10,34 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from watcher.core.errors import SettingsError
-from watcher.settings.schema import Settings
+from watcher.files import file_state
+from watcher.settings.document import Document, Place
+from watcher.settings.schema import Settings, secrets_in
 from watcher.settings.showing import findings
 
 PREFIX = "WATCHER_"
 DELIMITER = "__"
 SECRETS_FOLDERS = (PREFIX + "SECRETS_DIR", "CREDENTIALS_DIRECTORY")
+SECRET_VARIABLES = ("HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN")
 _NOT_SETTINGS = re.compile(
     # The last two: what Kubernetes sets in every Pod beside a Service named `watcher`.
     r"CONFIG|SECRETS_DIR|SERVICE_(HOST|PORT)(_.*)?|PORT(_.*)?"
 )
+
+_Named = tuple[str, list[str], str]
+"""Under which name a text is given, for which setting, and the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,16 @@ class Origin:
         Raises:
             SettingsError: One finding a line.
         """
-        values = read_file(self.config) if self.config else self.values
-        return load(values, self.flags, self.environ)
+        if self.config is None:
+            return load(self.values, self.flags, self.environ)
+        document = Document(self.config)
+        return load(document.values, self.flags, self.environ, document.place)
+
+    def secrets(self, settings: Settings) -> frozenset[str]:
+        """Return what is secret in these settings, or beside them in the environment."""
+        texts = {each.get_secret_value() for each in secrets_in(settings)}
+        texts |= {self.environ.get(name, "").strip() for name in SECRET_VARIABLES}
+        return frozenset(texts - {""})
 
     def fingerprint(self) -> Hashable:
         """Return what changes when a file that settings come from does."""
@@ -64,15 +79,7 @@ class Origin:
             if self.environ.get(variable):
                 with suppress(OSError):
                     files += sorted(Path(self.environ[variable]).iterdir())
-        return tuple(_state(file) for file in files)
-
-
-def _state(file: Path) -> Hashable:
-    try:
-        found = file.stat()
-    except OSError:
-        return file, None
-    return file, found.st_mtime_ns, found.st_size, found.st_ino
+        return tuple(file_state(file) for file in files)
 
 
 class _Given(PydanticBaseSettingsSource):
@@ -93,23 +100,25 @@ def load(
     values: Mapping[str, Any],
     flags: Mapping[str, str] | None = None,
     environ: Mapping[str, str] = os.environ,
+    place: Callable[[Sequence[str]], Place | None] = lambda _: None,
 ) -> Settings:
     """Put the settings together from all their places and check them.
 
     Args:
-        values: What the configuration file says, as `read_file` returns it.
+        values: What the configuration file says.
         flags: Text by dotted path, such as `poll.interval`.
         environ: The environment.
+        place: Where in that file a setting stands.
 
     Raises:
         SettingsError: One finding a line; nothing was opened or started.
     """
-    sources = (
-        nest((path.split("."), text) for path, text in (flags or {}).items()),
-        nest(_from_environment(environ)),
-        nest(_from_secrets(environ)),
-        dict(values),
-    )
+    texts = [
+        _Texts((f"--{path}", path.split("."), t) for path, t in (flags or {}).items()),
+        _Texts(_from_environment(environ)),
+        _Texts(_from_secrets(environ)),
+    ]
+    sources = [*(each.values for each in texts), dict(values)]
 
     class Layered(Settings):
         @classmethod
@@ -118,17 +127,51 @@ def load(
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return tuple(_Given(cls, values) for values in sources)
 
+    def where(path: Sequence[str]) -> str:
+        """Return the place that gives the most of a setting; of several the first."""
+        found = [
+            each for each in (*(t.place(path) for t in texts), place(path)) if each
+        ]
+        return max(found, key=itemgetter(0), default=(0, ""))[1]
+
     try:
         return Layered()
     except ValidationError as exc:
-        raise SettingsError(findings(exc)) from None
+        raise SettingsError(findings(exc, where)) from None
+
+
+class _Texts:
+    """Settings that are given as text, each under a name.
+
+    Attributes:
+        values: What they say, in the shape of the file.
+    """
+
+    def __init__(self, given: Iterable[_Named]) -> None:
+        """Take (name, path, text)."""
+        each = [(name, _spell(path), text) for name, path, text in given]
+        self.values = nest((path, text) for _, path, text in each)
+        self._names = [(path, name) for name, path, _ in each]
+
+    def place(self, path: Sequence[str]) -> Place | None:
+        """Return how much of a path is given here, and under which name."""
+        found = [(_common(path, given), name) for given, name in self._names]
+        depth, name = max(found, key=itemgetter(0), default=(0, ""))
+        return (depth, name) if depth else None
+
+
+def _common(path: Sequence[str], given: Sequence[str]) -> int:
+    """Return how much of a path is given; all of it where it lies within."""
+    pairs = zip(path, given, strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return len(path) if same == len(given) else same
 
 
 def nest(pairs: Iterable[tuple[list[str], str]]) -> dict[str, Any]:
     """Turn (path, text) pairs into the nested shape of the configuration file."""
     tree: dict[str, Any] = {}
     for path, text in pairs:
-        *parents, leaf = _spell(path)
+        *parents, leaf = path
         branch = tree
         for name in parents:
             if not isinstance(branch.get(name), dict):
@@ -148,16 +191,16 @@ def _plain(text: str) -> object:
     if text.lstrip()[:1] in {"{", "["} or text in {"null", ""}:
         try:
             return json.loads(text or "null")
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterable[tuple[list[str], str]]:
+def _from_environment(environ: Mapping[str, str]) -> Iterable[_Named]:
     for name, text in environ.items():
         setting = name.upper().removeprefix(PREFIX)
         if setting != name.upper() and not _NOT_SETTINGS.fullmatch(setting):
-            yield setting.lower().split(DELIMITER), text
+            yield name, setting.lower().split(DELIMITER), text
 
 
 def config_file(
@@ -168,41 +211,21 @@ def config_file(
     return given or (Path(named) if named else None)
 
 
-def _from_secrets(environ: Mapping[str, str]) -> Iterable[tuple[list[str], str]]:
+def _from_secrets(environ: Mapping[str, str]) -> Iterable[_Named]:
     for variable in SECRETS_FOLDERS:
         if not environ.get(variable):
             continue
         try:
-            files = sorted(Path(environ[variable]).iterdir())
-            for file in files:
+            for file in sorted(Path(environ[variable]).iterdir()):
                 if DELIMITER in file.name and file.is_file():
-                    setting = file.name.upper().removeprefix(PREFIX)
-                    yield setting.lower().split(DELIMITER), file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError([f"{variable}: {_reading(exc)}"]) from None
+                    setting = file.name.upper().removeprefix(PREFIX).lower()
+                    yield str(file), setting.split(DELIMITER), _secret(file)
+        except OSError as exc:
+            raise SettingsError([f"{variable}: {exc.strerror}"]) from None
 
 
-def read_file(file: Path | None) -> dict[str, Any]:
-    """Read a configuration file without judging it.
-
-    Raises:
-        SettingsError: It cannot be read or is not a YAML mapping.
-    """
-    if file is None:
-        return {}
+def _secret(file: Path) -> str:
     try:
-        values = yaml.safe_load(file.read_text())
-    except yaml.MarkedYAMLError as exc:
-        line = f":{exc.problem_mark.line + 1}" if exc.problem_mark else ""
-        raise SettingsError([f"{file}{line}: not YAML: {exc.problem}"]) from None
-    except (OSError, ValueError, yaml.YAMLError) as exc:
-        raise SettingsError([f"{file}: {_reading(exc)}"]) from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
-        raise SettingsError([f"{file}: not a mapping of settings"])
-    return values
-
-
-def _reading(exc: Exception) -> str:
-    return exc.strerror or "" if isinstance(exc, OSError) else "not readable as text"
+        return file.read_text().strip()
+    except UnicodeDecodeError:
+        raise SettingsError([f"{file}: not readable as text"]) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -31,7 +32,7 @@ from watcher.store.place import check_url
 
 TARGET_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 LARGEST_PORT = 65535
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
@@ -42,7 +43,7 @@ def parse_duration(value: object) -> object:
     text = value.strip()
     parts = _DURATION.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
-        return sum(float(number) * _UNITS[unit] for number, unit in parts)
+        return sum(float(number) * UNITS[unit] for number, unit in parts)
     try:
         return float(text)
     except ValueError:
@@ -86,6 +87,8 @@ Duration = Annotated[
 ]
 Interval = Annotated[Duration, Field(gt=0)]
 JobId = Annotated[str, AfterValidator(check_job_id)]
+Pattern = Annotated[str, Field(pattern=r"^[^\x00]+$")]
+Url = Annotated[str, AfterValidator(check_endpoint)]
 
 
 class Section(BaseModel):
@@ -131,7 +134,7 @@ class TokenCredentials(Section):
     """An IAM user's password, exchanged for tokens."""
 
     kind: Literal["token"]
-    iam_endpoint: Annotated[str, AfterValidator(check_endpoint)] | None = None
+    iam_endpoint: Url | None = None
     user: str = Field(min_length=1)
     password: SecretStr = Field(min_length=1)
     domain: str = Field(min_length=1)
@@ -151,23 +154,86 @@ Credentials = Annotated[
 class Discover(Section):
     """Filters of the list call; what matches them is watched."""
 
-    status: str | None = Field("PROCESSING", max_length=64)
-    type: str | None = Field(None, max_length=64)
-    name: str | None = Field(None, max_length=256)
+    status: str | None = Field(
+        "PROCESSING",
+        max_length=64,
+        description="status that the list call is asked for; null: any",
+    )
+    type: str | None = Field(
+        None,
+        max_length=64,
+        description="job type that it is asked for",
+        examples=["ASCEND_SOFTWARE_QUERY"],
+    )
+    name: str | None = Field(
+        None,
+        max_length=256,
+        description="name, or a part of it, that it is asked for",
+        examples=["driver-25.2"],
+    )
+    max_jobs: int = Field(
+        10_000, ge=1, description="no more than these are watched because of the list"
+    )
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What the list call is asked for."""
+        return self.model_dump(include={"status", "type", "name"}, exclude_none=True)
 
 
 class Target(Section):
     """One project of one region, and the jobs to watch in it."""
 
-    region: str | None = Field(None, pattern=r"^[a-z0-9-]{1,40}$")
-    endpoint: Annotated[str, AfterValidator(check_endpoint)] | None = None
-    iam_endpoint: Annotated[str, AfterValidator(check_endpoint)] | None = None
-    project_id: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,64}$")
-    credentials: Credentials = ChainCredentials()
-    jobs: Annotated[tuple[JobId, ...], BeforeValidator(_split)] = ()
-    job_files: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
-    discover: Discover | None = None
-    ca_file: Path | None = None
+    region: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9-]{1,40}$",
+        description="of the endpoint `https://modelarts.<region>.myhuaweicloud.com`",
+        examples=["cn-north-4"],
+    )
+    endpoint: Url | None = Field(
+        None,
+        description="overrides the region's; http:// is taken for a loopback address "
+        "only",
+        examples=["https://modelarts.cn-north-4.myhuaweicloud.com"],
+    )
+    iam_endpoint: Url | None = Field(
+        None,
+        description="overrides the region's `https://iam.<region>.myhuaweicloud.com`, "
+        "which is asked for tokens and for an absent project_id",
+        examples=["https://iam.cn-north-4.myhuaweicloud.com"],
+    )
+    project_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]{1,64}$",
+        description="looked up by the region's name where absent",
+        examples=["0123456789abcdef0123456789abcdef"],
+    )
+    credentials: Credentials = Field(
+        ChainCredentials(),
+        description="chain: the environment, then what the machine offers; or static "
+        "(access_key, secret_key), profile, metadata, token (user, password, domain), "
+        "none",
+    )
+    jobs: Annotated[tuple[JobId, ...], BeforeValidator(_split)] = Field(
+        (),
+        description="ids of the jobs to watch",
+        examples=[["0319470a-7fad-452e-bff0-d3ba3bd83955"]],
+    )
+    job_files: Annotated[tuple[Pattern, ...], BeforeValidator(_split)] = Field(
+        (),
+        description="files of ids, one a line, `#` starts a comment; wildcards; read "
+        "every 2 s",
+        examples=[["/etc/devserver-watcher/jobs.d/*.txt"]],
+    )
+    discover: Discover | None = Field(
+        None,
+        description="watch what the list call shows; `{}` takes all of its defaults",
+    )
+    ca_file: Path | None = Field(
+        None,
+        description="PEM file of the only authorities to trust",
+        examples=["/etc/ssl/private-ca.pem"],
+    )
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:
@@ -197,45 +263,105 @@ class Target(Section):
 class Poll(Section):
     """How often, how fast and how patiently the API is asked."""
 
-    interval: Interval = 10.0
-    requests_per_second: float = Field(20.0, gt=0, le=1000)
-    max_in_flight: int = Field(16, ge=1, le=1000)
-    timeout: Interval = 10.0
-    backoff_max: Interval = 300.0
-    mode: Mode = Mode.AUTO
-    task_interval: Interval = 30.0
+    interval: Interval = Field(
+        10.0,
+        description="between two looks at one active job; jitter makes it up to a tenth "
+        "shorter",
+    )
+    requests_per_second: float = Field(
+        20.0,
+        gt=0,
+        le=1000,
+        description="ceiling for each target: no second carries more than this plus one",
+    )
+    max_in_flight: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="for each target; signed requests also share those of their key",
+    )
+    timeout: Interval = Field(10.0, description="of one request")
+    backoff_max: Interval = Field(
+        300.0,
+        description="ceiling of every pause; a longer Retry-After is honoured, up to 1h",
+    )
+    mode: Mode = Field(
+        Mode.AUTO,
+        description="detail: ask for each job; list: ask the list call what changed; "
+        "auto: list where it saves half of the calls",
+    )
+    task_interval: Interval = Field(
+        30.0,
+        description="with the list call: how late a transition of a single task may be "
+        "seen",
+    )
+    task_interval_max: Interval = Field(
+        600.0,
+        description="how far that may be stretched once the list has shown that its rows "
+        "move with the tasks",
+    )
 
 
 class Finished(Section):
     """What becomes of finished jobs."""
 
-    retention: Duration = 3600.0
-    exit_when_done: bool = False
+    retention: Duration = Field(
+        3600.0, description="how long a finished job stays visible, at least"
+    )
+    exit_when_done: bool = Field(
+        False,
+        description="end once there are jobs and all are finished",
+    )
+    linger: Duration = Field(
+        60.0,
+        description="with exit_when_done, where somebody scrapes: how long the end waits "
+        "for a scrape of the final state, at most",
+    )
 
 
 class Log(Section):
     """Standard output."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning, error"
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="json, console, or console on a terminal only"
+    )
 
 
 class Metrics(Section):
     """Which series are exposed."""
 
-    tasks: Literal["all", "failed", "none"] = "all"
-    max_task_series: int = Field(100_000, ge=0)
+    tasks: Literal["all", "failed", "none"] = Field(
+        "all",
+        description="all, failed, none: which tasks get a series of their own",
+    )
+    max_task_series: int = Field(
+        100_000, ge=0, description="above it, only failed tasks do"
+    )
 
 
 class Server(Section):
     """Where pages are served."""
 
     listen: str = Field(
-        "127.0.0.1:10911", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]*):\d{1,5}$"
+        "127.0.0.1:10911",
+        pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]*):\d{1,5}$",
+        description="`host:port`, `[address]:port`, or `:port` for all interfaces",
     )
-
-    web_config_file: Path | None = None
-    api_token: SecretStr | None = Field(None, min_length=1)
+    web_config_file: Path | None = Field(
+        None,
+        description="TLS and users, in the form of Prometheus's exporter-toolkit; users "
+        "need the extra `basic-auth`",
+        examples=["/etc/devserver-watcher/web.yaml"],
+    )
+    api_token: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="needed by every request that changes something; without it none can",
+        examples=["better in a secrets folder: server__api_token"],
+    )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -264,14 +390,27 @@ class Webhook(Section):
 class Store(Section):
     """Where records and journal are kept."""
 
-    url: Annotated[str, AfterValidator(check_url)] = "sqlite:///watcher.db"
+    url: Annotated[str, AfterValidator(check_url)] = Field(
+        "sqlite:///watcher.db",
+        description="relative to `$STATE_DIRECTORY` where set, else the working folder; "
+        "`sqlite:////absolute/path.db`; `memory:`",
+    )
 
 
 class Journal(Section):
     """How much of the journal is kept."""
 
-    max_age: Interval = Retention().seconds
-    max_events: int = Field(Retention().events, ge=1)
+    max_age: Interval = Field(
+        Retention().seconds,
+        description="how long events are kept; what a sink has not taken by then is "
+        "given up",
+    )
+    max_events: int = Field(
+        Retention().events,
+        ge=1,
+        description="how many events are kept; those that a sink has not taken yet are "
+        "kept beyond it",
+    )
 
 
 class Settings(BaseSettings):
@@ -291,7 +430,11 @@ class Settings(BaseSettings):
     server: Server = Server()
     store: Store = Store()
     journal: Journal = Journal()
-    sinks: tuple[Webhook, ...] = ()
+    sinks: tuple[Webhook, ...] = Field(
+        (),
+        description="receivers of events, each of a kind and a name of its own",
+        examples=[[{"kind": "webhook", "url": "https://example.com/hook"}]],
+    )
 
     @field_validator("sinks")
     @classmethod
@@ -300,3 +443,19 @@ class Settings(BaseSettings):
         if len(set(names)) < len(names):
             raise ValueError("several sinks bear the same name; give each its own")
         return sinks
+
+
+def secrets_in(value: object) -> Iterator[SecretStr]:
+    """Yield all secrets in settings, however deep."""
+    match value:
+        case SecretStr():
+            yield value
+        case BaseModel():
+            yield from secrets_in([each for _, each in value])
+        case Mapping():
+            yield from secrets_in(list(value.values()))
+        case list() | tuple():
+            for each in value:
+                yield from secrets_in(each)
+        case _:
+            return

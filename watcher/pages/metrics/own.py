@@ -66,10 +66,12 @@ class OwnMetrics:
             "This machine's clock minus the server's.",
             "target",
         )
-        self._reload_worked = self._gauge(
+        self._reload_worked = False
+        self._sources_read: Callable[[], bool] = lambda: True
+        self._gauge(
             "watcher_config_last_reload_successful",
-            "Whether the configuration that was last read is in force.",
-        )
+            "Whether the configuration that was last read is in force, job files too.",
+        ).set_function(lambda: self._reload_worked and self._sources_read())
         self._reload_success = self._gauge(
             "watcher_config_last_reload_success_timestamp_seconds",
             "When a configuration was last put in force.",
@@ -142,9 +144,13 @@ class OwnMetrics:
 
     def reloaded(self, at: float | None) -> None:
         """Note when a configuration was put in force; None: it was refused."""
-        self._reload_worked.set(at is not None)
+        self._reload_worked = at is not None
         if at is not None:
             self._reload_success.set(at)
+
+    def show_sources(self, read: Callable[[], bool]) -> None:
+        """Show whether all sources of jobs could be read, asked for at every scrape."""
+        self._sources_read = read
 
     def show_apis(self, apis: Mapping[str, JobApi]) -> None:
         """Show exactly these targets; their state is read at every scrape."""
