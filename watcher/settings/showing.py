@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from watcher.settings.schema import Settings, Target
 
+_UNIONS = {"credentials": 1, "sinks": 2}
+"""Settings of several kinds, and how far behind them pydantic names the kind."""
+
 
 def findings(exc: ValidationError) -> list[str]:
     """Write one line for each finding: the setting's path and what is wrong."""
@@ -22,8 +25,9 @@ def findings(exc: ValidationError) -> list[str]:
 def _path(loc: tuple[int | str, ...]) -> str:
     parts = [str(part) for part in loc if part != "[key]"]
     for place, part in enumerate(parts):
-        if part == "credentials":
-            del parts[place + 1 : place + 2]  # the kind, by which the union was entered
+        if part in _UNIONS:
+            at = place + _UNIONS[part]
+            del parts[at : at + 1]  # the kind, by which the union was entered
             break
     return ".".join(parts) or "configuration"
 
