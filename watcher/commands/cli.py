@@ -6,13 +6,22 @@ import argparse
 from collections.abc import Sequence
 
 from watcher import __version__
-from watcher.commands import check, demo, doctor, events, healthcheck, run, simulate
+from watcher.commands import (
+    check,
+    demo,
+    doctor,
+    events,
+    healthcheck,
+    run,
+    simulate,
+    test_sink,
+)
 from watcher.commands.command import Exit, complain
 from watcher.core.errors import SettingsError, StoreError
 from watcher.settings.schema import Settings
 
 # Each imports what only it needs when it is run, so that all of them start quickly.
-COMMANDS = (run, check, demo, simulate, doctor, healthcheck, events)
+COMMANDS = (run, check, demo, simulate, doctor, healthcheck, events, test_sink)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
