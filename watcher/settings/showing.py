@@ -12,7 +12,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from watcher.settings.schema import UNITS, Settings, parse_duration
+from watcher.fields import UNITS, parse_duration
+from watcher.settings.schema import Settings
+
+_KINDS = {"credentials": 1, "sinks": 2}
+"""Settings of several kinds, and how far behind them pydantic names the kind."""
 
 
 def findings(
@@ -35,8 +39,11 @@ def findings(
 
 def _path(loc: tuple[int | str, ...]) -> list[str]:
     parts = [str(part) for part in loc if part != "[key]"]
-    if parts[:1] == ["targets"] and parts[2:3] == ["credentials"]:
-        del parts[3:4]  # the kind, by which the union was entered
+    for name, place in _KINDS.items():
+        if name in parts[:3]:
+            at = parts.index(name) + place
+            del parts[at : at + 1]
+            break
     return parts
 
 
