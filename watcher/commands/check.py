@@ -52,7 +52,7 @@ def _conclude(settings: Settings, secrets: Collection[str]) -> int:
     jobs, problems = 0, list[str]()
     for name, target in settings.targets.items():
         reading = JobFiles(name, target.job_files, secrets).look()
-        keys = reading.keys | {JobKey(name, each) for each in target.jobs}
+        keys = {*reading.keys, *(JobKey(name, each) for each in target.jobs)}
         jobs += len(keys)
         problems += reading.problems
         if not keys and target.discover is None:
