@@ -3,7 +3,7 @@
 import os
 import socket
 import stat
-from pathlib import Path
+import tracemalloc
 from threading import Thread
 
 import pytest
@@ -29,6 +29,14 @@ def ids(source):
     return {key.job_id for key in source.look().keys}
 
 
+def write(file, text):
+    """Write a file, later than the last time as the file system sees it."""
+    before = file.stat().st_ctime_ns if file.exists() else None
+    file.write_text(text)
+    while file.stat().st_ctime_ns == before:
+        file.touch()
+
+
 def problems(source):
     return source.look().problems
 
@@ -37,14 +45,14 @@ def problems(source):
 def closed(monkeypatch):
     """Lets nobody look into some folders; what root is not kept from by itself."""
     shut = set()
-    real = Path.iterdir
+    real = os.scandir
 
-    def iterdir(place):
+    def scandir(place):
         if place in shut:
             raise PermissionError(13, "Permission denied")
         return real(place)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "scandir", scandir)
     return shut
 
 
@@ -54,10 +62,10 @@ async def test_configured():
 
 
 async def test_ids_comments_and_blank_lines(tmp_path):
-    (tmp_path / "one.txt").write_text("\ufeff# ids\na\n\n  b  # second\n#c\n")
-    (tmp_path / "two.txt").write_text("b\nd")
-    (tmp_path / "not.ids").write_text("e")
-    (tmp_path / ".hidden.txt").write_text("f")
+    write(tmp_path / "one.txt", "\ufeff# ids\na\n\n  b  # second\n#c\n")
+    write(tmp_path / "two.txt", "b\nd")
+    write(tmp_path / "not.ids", "e")
+    write(tmp_path / ".hidden.txt", "f")
     reading = await files(tmp_path / "*.txt").read()
     assert set(reading.keys) == keys("a", "b", "d")
     assert reading.problems == ()
@@ -65,7 +73,7 @@ async def test_ids_comments_and_blank_lines(tmp_path):
 
 class TestBadLines:
     def test_the_good_lines_of_a_new_file_are_watched(self, tmp_path):
-        (tmp_path / "new.txt").write_text("a\nnot an id\nb\ntemplates\n")
+        write(tmp_path / "new.txt", "a\nnot an id\nb\ntemplates\n")
         source = files(tmp_path / "*.txt")
         assert ids(source) == {"a", "b"}
         (problem,) = problems(source)
@@ -73,17 +81,17 @@ class TestBadLines:
 
     def test_no_id_goes_while_a_line_is_bad(self, tmp_path):
         good, bad = tmp_path / "good.txt", tmp_path / "bad.txt"
-        good.write_text("a\n")
-        bad.write_text("b\n")
+        write(good, "a\n")
+        write(bad, "b\n")
         source = files(tmp_path / "*.txt")
         source.look()
-        good.write_text("c\n")
-        bad.write_text("b2\nnot an id\n")
+        write(good, "c\n")
+        write(bad, "b2\nnot an id\n")
         for _ in range(3):
             reading = source.look()
             assert reading.problems == (f"{bad}:2: not a job id",)
         assert set(reading.keys) == keys("b", "b2", "c")
-        bad.write_text("b2\n")
+        write(bad, "b2\n")
         source.look()
         assert ids(source) == {"b2", "c"}
         assert problems(source) == ()
@@ -92,7 +100,7 @@ class TestBadLines:
         "line", [f"{KEY} sk", f"sk={KEY}", KEY], ids=["spaced", "named", "bare"]
     )
     def test_no_line_is_quoted(self, tmp_path, line):
-        (tmp_path / "one.txt").write_text(f"{line}\n")
+        write(tmp_path / "one.txt", f"{line}\n")
         source = files(tmp_path / "*.txt", secrets={KEY})
         reading = source.look()
         assert set(reading.keys) == frozenset()
@@ -101,7 +109,7 @@ class TestBadLines:
 
     def test_an_id_that_is_a_secret_is_refused_from_the_reload_on(self, tmp_path):
         file = tmp_path / "one.txt"
-        file.write_text(f"a\n{KEY}\n")
+        write(file, f"a\n{KEY}\n")
         source = files(file)
         assert ids(source) == {"a", KEY}
         source.follow([str(file)], {KEY})
@@ -112,42 +120,42 @@ class TestBadLines:
 class TestTwoLooks:
     def test_a_file_that_is_gone_takes_its_ids_along(self, tmp_path):
         file = tmp_path / "one.txt"
-        file.write_text("a\n")
+        write(file, "a\n")
         source = files(file)
         source.look()
         file.unlink()
         assert ids(source) == {"a"}
         assert ids(source) == set()
-        file.write_text("b\n")
+        write(file, "b\n")
         assert ids(source) == {"b"}
 
     def test_a_file_that_is_replaced_by_removal_and_writing(self, tmp_path):
         file = tmp_path / "one.txt"
-        file.write_text("a\nb\n")
+        write(file, "a\nb\n")
         source = files(file)
         source.look()
         file.unlink()
         assert ids(source) == {"a", "b"}
-        file.write_text("a\n")
+        write(file, "a\n")
         assert ids(source) == {"a", "b"}
         assert ids(source) == {"a"}
 
     def test_a_half_written_file_neither_cuts_nor_drops_ids(self, tmp_path):
         file = tmp_path / "one.txt"
-        file.write_text("aaaa\nbbbb\n")
+        write(file, "aaaa\nbbbb\n")
         source = files(file)
         source.look()
-        file.write_text("aaaa\ncc")  # of aaaa, cccc, bbbb
+        write(file, "aaaa\ncc")  # of aaaa, cccc, bbbb
         assert ids(source) == {"aaaa", "bbbb"}
-        file.write_text("aaaa\ncccc\nbb")
+        write(file, "aaaa\ncccc\nbb")
         assert ids(source) == {"aaaa", "bbbb", "cccc"}
-        file.write_text("aaaa\ncccc\nbbbb\n")
+        write(file, "aaaa\ncccc\nbbbb\n")
         for _ in range(3):
             assert ids(source) == {"aaaa", "bbbb", "cccc"}
 
     def test_a_last_line_without_an_end_counts_when_seen_twice(self, tmp_path):
         file = tmp_path / "one.txt"
-        file.write_text("a\nb")
+        write(file, "a\nb")
         clock = [file.stat().st_mtime + 1]
         source = files(file, now=lambda: clock[0])
         assert ids(source) == {"a"}
@@ -155,13 +163,13 @@ class TestTwoLooks:
 
     def test_a_file_that_rests_is_whole_at_the_first_look(self, tmp_path):
         file = tmp_path / "one.txt"
-        file.write_text("a\nb")
+        write(file, "a\nb")
         later = file.stat().st_mtime + sources.AT_REST + 1
         assert ids(files(file, now=lambda: later)) == {"a", "b"}
 
     def test_what_did_not_change_is_not_read_again(self, tmp_path, monkeypatch):
         file = tmp_path / "one.txt"
-        file.write_text("a\nx y\n")
+        write(file, "a\nx y\n")
         source = files(file)
         source.look()
         monkeypatch.setattr(folder, "read_whole", None)
@@ -172,8 +180,8 @@ class TestTwoLooks:
 class TestReloads:
     def test_a_pattern_that_is_added_costs_a_broken_file_nothing(self, tmp_path):
         old, new = tmp_path / "old.txt", tmp_path / "new.ids"
-        old.write_text("a\n")
-        new.write_text("b\n")
+        write(old, "a\n")
+        write(new, "b\n")
         source = files(tmp_path / "*.txt")
         source.look()
         old.write_bytes(b"\xff")
@@ -182,7 +190,7 @@ class TestReloads:
 
     async def test_the_sources_of_the_settings_keep_what_was_read(self, tmp_path):
         file = tmp_path / "old.txt"
-        file.write_text("a\n")
+        write(file, "a\n")
         made = JobSources(lambda: 0.0)
         for ids, patterns in [(("b",), (str(file),)), ((), (f"{tmp_path}/*",))]:
             configured, read = made.of({"prod": (ids, patterns)}, ())
@@ -191,8 +199,24 @@ class TestReloads:
             file.write_bytes(b"\xff")
         (configured,) = made.of({"prod": ((), ())}, ())
 
+    def test_one_that_comes_during_a_look_waits_for_the_next(
+        self, tmp_path, monkeypatch
+    ):
+        for name in "ab":
+            write(tmp_path / name, f"{name}\n")
+        source = files(tmp_path / "*")
+        real = folder.read_whole
+
+        def read_whole(file):
+            source.follow([str(tmp_path / "b")], ())
+            return real(file)
+
+        monkeypatch.setattr(folder, "read_whole", read_whole)
+        assert ids(source) == {"a", "b"}
+        assert ids(source) == {"b"}
+
     def test_a_pattern_that_is_removed_takes_its_ids_along(self, tmp_path):
-        (tmp_path / "old.txt").write_text("a\n")
+        write(tmp_path / "old.txt", "a\n")
         source = files(tmp_path / "*.txt")
         source.look()
         source.follow([f"{tmp_path}/*.ids"], ())
@@ -203,11 +227,11 @@ class TestFolders:
     def test_one_that_cannot_be_read_is_not_an_empty_one(self, tmp_path, closed):
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
-            (tmp_path / name / "a.txt").write_text(f"{name}\n")
+            write(tmp_path / name / "a.txt", f"{name}\n")
         source = files(tmp_path / "*" / "*.txt")
         source.look()
         closed.add(tmp_path / "one")
-        (tmp_path / "two" / "a.txt").write_text("zwei\n")
+        write(tmp_path / "two" / "a.txt", "zwei\n")
         for _ in range(3):
             reading = source.look()
         assert set(reading.keys) == keys("one", "zwei")
@@ -219,7 +243,7 @@ class TestFolders:
     def test_one_that_is_really_closed(self, tmp_path):
         shut = tmp_path / "shut"
         shut.mkdir()
-        (shut / "a.txt").write_text("a\n")
+        write(shut / "a.txt", "a\n")
         source = files(shut / "*.txt", shut / "a.txt")
         source.look()
         shut.chmod(0)
@@ -232,7 +256,7 @@ class TestFolders:
     def test_one_that_is_gone_takes_its_ids_along(self, tmp_path):
         (tmp_path / "jobs").mkdir()
         file = tmp_path / "jobs" / "a.txt"
-        file.write_text("a\n")
+        write(file, "a\n")
         source = files(tmp_path / "jobs" / "*.txt")
         source.look()
         file.unlink()
@@ -244,7 +268,7 @@ class TestWhoeverMayWriteThere:
     @pytest.fixture
     def jobs(self, tmp_path):
         (tmp_path / "jobs").mkdir()
-        (tmp_path / "secret").write_text(f"{KEY}\n")
+        write(tmp_path / "secret", f"{KEY}\n")
         return tmp_path / "jobs"
 
     def refused(self, jobs, why, pattern="*"):
@@ -263,7 +287,7 @@ class TestWhoeverMayWriteThere:
         self.refused(jobs, "leads out of", "*/secret")
 
     def test_not_by_a_link_put_there_after_the_look(self, jobs, monkeypatch):
-        (jobs / "x.txt").write_text("a\n")
+        write(jobs / "x.txt", "a\n")
         real = os.path.realpath
 
         def late(path, **options):
@@ -278,7 +302,7 @@ class TestWhoeverMayWriteThere:
 
     def test_nor_by_a_folder_put_there_after_the_look(self, jobs, monkeypatch):
         (jobs / "in").mkdir()
-        (jobs / "in" / "secret").write_text("a\n")
+        write(jobs / "in" / "secret", "a\n")
         real = os.path.realpath
 
         def late(path, **options):
@@ -294,7 +318,7 @@ class TestWhoeverMayWriteThere:
     def test_config_maps_work(self, jobs):
         for version, text in (("..1", "a\n"), ("..2", "b\n")):
             (jobs / version).mkdir()
-            (jobs / version / "jobs.txt").write_text(text)
+            write(jobs / version / "jobs.txt", text)
         (jobs / "..data").symlink_to("..1")
         (jobs / "jobs.txt").symlink_to("..data/jobs.txt")
         source = files(jobs / "*.txt")
@@ -305,7 +329,7 @@ class TestWhoeverMayWriteThere:
         assert ids(source) == {"b"}
 
     def test_the_folder_itself_may_be_a_link(self, jobs):
-        (jobs / "a.txt").write_text("a\n")
+        write(jobs / "a.txt", "a\n")
         (jobs.parent / "linked").symlink_to(jobs)
         assert ids(files(jobs.parent / "linked" / "a.txt")) == {"a"}
 
@@ -347,24 +371,70 @@ class TestWhoeverMayWriteThere:
 
     def test_more_files_than_are_read(self, jobs, monkeypatch):
         monkeypatch.setattr(sources, "MOST_FILES", 2)
-        (jobs / "z.txt").write_text("z\n")
+        write(jobs / "z.txt", "z\n")
         source = files(jobs / "*")
         source.look()
         for name in "abc":
-            (jobs / f"{name}.txt").write_text(f"{name}\n")
+            write(jobs / f"{name}.txt", f"{name}\n")
         assert ids(source) == {"a", "z"}
         assert problems(source) == ("more than 2 files match: some are not read",)
 
     def test_more_ids_than_are_taken(self, jobs, monkeypatch):
         monkeypatch.setattr(sources, "MOST_IDS", 2)
-        (jobs / "z.txt").write_text("z\n")
+        write(jobs / "z.txt", "z\n")
         source = files(jobs / "*")
         source.look()
-        (jobs / "a.txt").write_text("a\nb\n")
+        write(jobs / "a.txt", "a\nb\n")
         for _ in range(2):
             (problem,) = problems(source)
             assert "more than 2 ids" in problem
             assert ids(source) == {"z"}
+
+    def test_more_names_than_are_looked_at(self, jobs, monkeypatch):
+        monkeypatch.setattr(folder, "MOST_NAMES", 2)
+        write(jobs / "z.txt", "z\n")
+        source = files(jobs / "*")
+        source.look()
+        for name in "ab":
+            write(jobs / f"{name}.txt", f"{name}\n")
+        for _ in range(3):
+            assert problems(source) == (f"{jobs}: more than 2 names to look at",)
+            assert ids(source) == {"z"}
+
+    def test_more_text_than_is_read_at_once(self, jobs, monkeypatch):
+        monkeypatch.setattr(sources, "LARGEST_FILE", 4)
+        for name in "ab":
+            write(jobs / f"{name}.txt", f"{name}{name}\n")
+        source = files(jobs / "*")
+        assert ids(source) == {"aa"}
+        assert ids(source) == {"aa", "bb"}
+
+    def test_many_short_lines_need_little_memory(self, jobs):
+        write(jobs / "x.txt", "ab\n" * 300_000)
+        tracemalloc.start()
+        try:
+            assert ids(files(jobs / "*")) == {"ab"}
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 16 * 900_000
+
+    def test_what_is_no_file_of_ids_is_left_alone(self, jobs, monkeypatch):
+        monkeypatch.setattr(sources, "MOST_BAD", 2)
+        write(jobs / "x.txt", "a b\n" * 3 + "c\n")
+        self.refused(jobs, "2 bad lines")
+
+    def test_what_is_written_at_the_same_time_in_the_same_size(self, jobs):
+        file = jobs / "x.txt"
+        write(file, "a\n")
+        source = files(file)
+        source.look()
+        before = file.stat()
+        write(file, "b\n")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert file.stat().st_ctime_ns != before.st_ctime_ns
+        source.look()
+        assert ids(source) == {"b"}
 
     def test_a_name_that_would_steer_a_terminal(self, jobs):
         (jobs / "\x1b[2J\n.txt").mkdir()

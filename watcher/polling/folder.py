@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 
 LARGEST_FILE = 8 * 2**20
+MOST_NAMES = 10_000
+"""That one look goes through."""
 
 _WILD = re.compile(r"[*?\[]")
 _FOLDER = os.O_PATH | os.O_DIRECTORY
@@ -29,7 +31,7 @@ class Found:
     """
 
     files: Mapping[Path, Path]
-    closed: Mapping[Path, OSError]
+    closed: Mapping[Path, str]
 
     def hides(self, path: Path) -> bool:
         """Whether a path may be there all the same."""
@@ -45,32 +47,49 @@ def covers(pattern: str, path: Path) -> bool:
 
 def find(patterns: Iterable[str]) -> Found:
     """Find files as `glob` does, but tell a folder that is closed from an empty one."""
+    search = _Search()
     files: dict[Path, Path] = {}
-    closed: dict[Path, OSError] = {}
     for pattern in patterns:
         parts = Path(pattern).parts
         fixed = list(takewhile(lambda part: not _WILD.search(part), parts[:-1]))
         root = Path(*fixed)
         paths = [root]
         for part in parts[len(fixed) :]:
-            paths = [path / n for path in paths for n in _names(path, part, closed)]
+            paths = [path / n for path in paths for n in search.names(path, part)]
         files.update((path, root) for path in sorted(paths))
-    return Found(files, closed)
+    return Found(files, search.closed)
 
 
-def _names(folder: Path, part: str, closed: dict[Path, OSError]) -> list[str]:
-    try:
-        if not _WILD.search(part):
-            (folder / part).lstat()
-            return [part]
-        names = [each.name for each in folder.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as exc:
-        closed[folder] = exc
-        return []
-    shown = part.startswith(".")
-    return [n for n in names if fnmatchcase(n, part) and (shown or n[0] != ".")]
+class _Search:
+    """One search, through a bounded number of names.
+
+    Attributes:
+        closed: The folders that could not be looked into, and why.
+    """
+
+    def __init__(self) -> None:
+        self.closed: dict[Path, str] = {}
+        self._left = MOST_NAMES
+
+    def names(self, folder: Path, part: str) -> list[str]:
+        """Return what a part of a pattern matches in a folder."""
+        try:
+            if not _WILD.search(part):
+                (folder / part).lstat()
+                return [part]
+            with os.scandir(folder) as entries:
+                found = [each.name for each in islice(entries, self._left + 1)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as exc:
+            self.closed[folder] = exc.strerror or "cannot be read"
+            return []
+        if len(found) > self._left:
+            self.closed[folder] = f"more than {MOST_NAMES} names to look at"
+            return []
+        self._left -= len(found)
+        shown = part.startswith(".")
+        return [n for n in found if fnmatchcase(n, part) and (shown or n[0] != ".")]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import anyio.to_thread
@@ -14,12 +15,15 @@ import anyio.to_thread
 from watcher.core.model import JobKey, check_job_id
 from watcher.files import stamp
 from watcher.polling import folder
-from watcher.polling.folder import shown
+from watcher.polling.folder import LARGEST_FILE, shown
 from watcher.ports import JobSource, Reading
 
 MOST_FILES = 1_000
 MOST_IDS = 100_000
 """Of one target's files."""
+
+MOST_BAD = 1_000
+"""Bad lines of one file: with more it is no file of ids."""
 
 AT_REST = 60.0
 """Seconds after which a file that is seen for the first time is no longer written."""
@@ -63,14 +67,14 @@ class _File:
     Attributes:
         ids: Those in force.
         text: What it said at the last look that could read it.
-        stamp: Changes when it is written; None while a second look is due.
+        state: Changes when it is written; None while a second look is due.
     """
 
     ids: frozenset[str] = frozenset()
     text: _Text | None = None
-    stamp: Hashable = None
+    state: Hashable = None
 
-    def take(self, text: _Text, stamp: Hashable, *, at_rest: bool, room: int) -> None:
+    def take(self, text: _Text, state: Hashable, *, at_rest: bool, room: int) -> None:
         """Take in what it says now: whole lines at once, the rest when seen twice.
 
         A file may be seen half-written, so an id goes, and a last line without an end
@@ -87,7 +91,7 @@ class _File:
                 f"more than {MOST_IDS} ids in all: its new ones are not read"
             )
         self.ids, self.text = ids, text
-        self.stamp = stamp if steady else None
+        self.state = state if steady else None
 
 
 def _ever() -> float:
@@ -120,19 +124,14 @@ class JobFiles:
                 when it is seen for the first time.
         """
         self._target = target
-        self._patterns = patterns
-        self._secrets = secrets
+        self._next = self._followed = patterns, secrets
         self._now = now
         self._files: dict[Path, _File] = {}
+        self._left = 0  # bytes that this look may still read
 
     def follow(self, patterns: Sequence[str], secrets: Collection[str]) -> None:
-        """Read these from now on; a file that matches as before keeps what it had."""
-        self._patterns = patterns
-        self._secrets = secrets
-        for path, file in list(self._files.items()):
-            file.stamp = None
-            if not any(folder.covers(pattern, path) for pattern in patterns):
-                del self._files[path]
+        """Read these from the next look on; what still matches keeps what it had."""
+        self._next = patterns, secrets  # a thread may be looking
 
     async def read(self) -> Reading:
         """Look, without holding up what else is going on."""
@@ -140,8 +139,12 @@ class JobFiles:
 
     def look(self) -> Reading:
         """Read all files that match now."""
-        found = folder.find(self._patterns)
-        problems = [f"{shown(at)}: {exc.strerror}" for at, exc in found.closed.items()]
+        if self._followed != self._next:
+            self._followed = self._next
+            self._let_go(self._followed[0])
+        found = folder.find(self._followed[0])
+        problems = [f"{shown(at)}: {reason}" for at, reason in found.closed.items()]
+        self._left = LARGEST_FILE
         new = sorted(found.files.keys() - self._files.keys())
         room = max(0, MOST_FILES - len(self._files))
         if len(new) > room:
@@ -152,6 +155,12 @@ class JobFiles:
         ids = frozenset().union(*(file.ids for file in self._files.values()))
         keys = [JobKey(self._target, each) for each in sorted(ids)]
         return Reading(keys, tuple(problems))
+
+    def _let_go(self, patterns: Sequence[str]) -> None:
+        for path, file in list(self._files.items()):
+            file.state = None
+            if not any(folder.covers(pattern, path) for pattern in patterns):
+                del self._files[path]
 
     def _look_at(self, path: Path, root: Path | None) -> list[str]:
         """Take in what one file says now; return what is wrong with it."""
@@ -177,32 +186,39 @@ class JobFiles:
 
     def _read(self, file: _File, opened: int, room: int) -> None:
         found = os.fstat(opened)
-        if stamp(found) != file.stamp:
-            text = self._parse(folder.read_whole(opened))
-            at_rest = found.st_mtime < self._now() - AT_REST
-            file.take(text, stamp(found), at_rest=at_rest, room=room)
+        state = stamp(found), found.st_ctime_ns
+        if state == file.state:
+            return
+        if self._left < found.st_size <= LARGEST_FILE:
+            raise ValueError("waits: more than 8 MiB of files changed at once")
+        self._left -= found.st_size
+        text = self._parse(folder.read_whole(opened))
+        at_rest = found.st_mtime < self._now() - AT_REST
+        file.take(text, state, at_rest=at_rest, room=room)
 
     def _parse(self, text: str) -> _Text:
-        ids, bad = [], []
-        lines = text.splitlines()
-        for number, line in enumerate(lines, 1):
+        ids: set[str] = set()
+        unended, bad, first = "", 0, ""
+        for number, line in enumerate(StringIO(text), 1):
             entry = line.partition("#")[0].strip()
-            reason = self._fault(entry) if entry else None
-            if reason:
-                bad.append(f"{number}: {reason}")
-            elif entry:
-                ids.append((number, entry))
-        ended = len(lines) if text.endswith("\n") else len(lines) - 1
-        more = f" (and {len(bad) - 1} more lines)" if len(bad) > 1 else ""
-        return _Text(
-            frozenset(each for _, each in ids),
-            frozenset(each for number, each in ids if number <= ended),
-            f"{bad[0]}{more}" if bad else None,
-        )
+            if entry in ids:
+                continue
+            if entry and (fault := self._fault(entry)):
+                bad += 1
+                first = first or f"{number}: {fault}"
+            elif entry and line.endswith("\n"):
+                ids.add(entry)
+            else:
+                unended = entry
+            if len(ids) > MOST_IDS or bad > MOST_BAD:
+                raise ValueError(f"more than {MOST_IDS} ids, or {MOST_BAD} bad lines")
+        more = f" (and {bad - 1} more lines)" if bad > 1 else ""
+        whole = frozenset(ids)
+        return _Text(whole | {unended} - {""}, whole, f"{first}{more}" if bad else None)
 
     def _fault(self, entry: str) -> str | None:
         """Say what is wrong with an id, without saying it: it may be a secret."""
-        if entry in self._secrets:
+        if entry in self._followed[1]:
             return "a secret of the configuration stands where a job id is due"
         try:
             check_job_id(entry)
