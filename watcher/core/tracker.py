@@ -18,6 +18,7 @@ from watcher.core.model import (
     LAGGING_LIMIT,
     Absence,
     Job,
+    JobKey,
     JobRecord,
     Level,
     Notice,
@@ -45,6 +46,8 @@ from watcher.core.transitions import (
     transition,
 )
 
+EARLIER = ""
+"""Among the ordinals: how often any event was told while the job was watched before."""
 GONE_ANSWERS = 3
 GONE_SPREAD = 30.0
 QUIET_ANSWERS = 2
@@ -83,13 +86,18 @@ def advance(
             return Step(_failed(record, event, now))
 
 
-def forget(record: JobRecord) -> JobRecord:
-    """Return what outlives the watching of a job: how often each event was told.
+def most_told(record: JobRecord) -> int:
+    """Return what outlives the watching of a job: how often an event was told at most.
 
     Without it a job that is watched again would use event ids again, and what has an id
     that was used counts as told.
     """
-    return JobRecord(record.key, ordinals=record.ordinals)
+    return max(record.ordinals.values(), default=0)
+
+
+def begin(key: JobKey, told: int) -> JobRecord:
+    """Return the record of a job that was forgotten, given its `most_told`."""
+    return JobRecord(key, ordinals={EARLIER: told} if told else {})
 
 
 def listed(record: JobRecord) -> Iterator[Task]:
@@ -120,7 +128,7 @@ class _Telling:
     ) -> None:
         task_id = fields.get("task_id")
         subject = event if task_id is None else f"{event} {task_id}"
-        ordinal = self.ordinals.get(subject, 0)
+        ordinal = self.ordinals.get(subject, self.ordinals.get(EARLIER, 0))
         self.ordinals[subject] = ordinal + 1
         frame = {
             "project_id": self.record.project_id,
