@@ -312,7 +312,7 @@ class TestDiscovered:
         found = self.find(known, "abcd", watched={"a", "b"})
         assert found == {"a", "b", "c"}
         (notice,) = known.notices()
-        assert (notice.event, notice.level) == ("discover.full", "warning")
+        assert (notice.event, notice.level) == ("jobs.full", "warning")
         assert notice.fields == {"target": "prod", "max_jobs": 3}
         assert self.find(known, "abcd", watched={"a", "b", "c"}) == {"a", "b", "c"}
         assert known.notices() == [], "told on the edge"
@@ -336,7 +336,7 @@ class TestDiscovered:
                 0.0,
             )
         assert len(known.found) == 3000
-        assert [notice.event for notice in known.notices()] == ["discover.full"]
+        assert [notice.event for notice in known.notices()] == ["jobs.full"]
         assert known.page[1] == 0
 
     def test_without_discovery_too_it_has_an_end(self):

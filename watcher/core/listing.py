@@ -254,7 +254,7 @@ class Listing:
         full = cut or len(fresh) > room
         if full and not self._full:
             fields = {"target": self._target, "max_jobs": self._max_jobs}
-            self._notices.append(Notice("discover.full", Level.WARNING, fields))
+            self._notices.append(Notice("jobs.full", Level.WARNING, fields))
         self._full = full
         for each in fresh[room:]:
             del rows[each]
