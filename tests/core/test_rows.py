@@ -3,7 +3,7 @@
 import pytest
 
 from watcher.core.listing import Listing, Mode
-from watcher.core.model import Job, ListPage
+from watcher.core.model import Job, JobKey, JobRecord, ListPage
 from watcher.core.rows import Rows
 
 RUNS = {"a": Job("a", "PROCESSING", 0, updated_at=1.0)}
@@ -14,8 +14,10 @@ def row(updated_at=1.0, status="PROCESSING", count=0):
 
 
 def look(rows, at, *, moved=True, updated_at=None, until=None):
-    now = at if until is None else until
-    return rows.looked("a", updated_at, moved=moved, sent_at=at, now=now)
+    """Look at the job at this time, a task of which had moved or not."""
+    job = Job("a", "PROCESSING", updated_at=updated_at)
+    record = JobRecord(JobKey("prod", "a"), job=job, moves=round(at) if moved else 0)
+    return rows.looked(record, at, at if until is None else until)
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_the_listing_counts_from_when_the_first_page_was_asked_for():
     page = ListPage(tuple(row().values()), 1)
     listing.take(page, RUNS, 10.0, sent_at=9.0)
     for at in (11.0, 15.0):
-        listing.looked("a", None, moved=at > 11, sent_at=at, now=at + 2)
+        listing.looked(JobRecord(JobKey("prod", "a"), moves=round(at)), at, at + 2)
     listing.take(page, RUNS, 20.0, sent_at=16.0)
     assert listing.trust.misses == 0
     listing.take(page, RUNS, 30.0, sent_at=29.0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watcher.core.listing import Listing, Mode
-from watcher.core.model import Job, Level, ListPage
+from watcher.core.model import Job, JobKey, JobRecord, Level, ListPage
 from watcher.core.trust import FIRST_NEEDED, MOST_NEEDED, Trust, changed
 
 NEW = Trust(30.0)
@@ -199,7 +199,10 @@ class World:
         self.known[job] = state
         misses, prior = self.listing.trust.misses, self.prior[job]
         active, self.prior[job] = self.listing.active, sent_at
-        self.listing.looked(job, updated_at, moved=moved, sent_at=sent_at, now=self.now)
+        record = JobRecord(
+            JobKey("prod", job), job=Job(job, updated_at=updated_at), moves=state
+        )
+        self.listing.looked(record, sent_at, self.now)
         if moved and active and prior > self.lies_from + INTERVAL + 2 * SLOW:
             self.lies.append((self.now, misses))
         self.due[job] = sent_at + self.listing.trust.interval

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from watcher.core.errors import Reason
-from watcher.core.model import Job, Level, ListPage, Notice, PollFailed, is_job_id
+from watcher.core.model import (
+    Job,
+    JobRecord,
+    Level,
+    ListPage,
+    Notice,
+    PollFailed,
+    is_job_id,
+)
 from watcher.core.rows import Rows
 from watcher.core.schedule import backoff, retry_after
 from watcher.core.transitions import PROCESSING
@@ -188,28 +196,16 @@ class Listing:
         self._judge(sweep, running, now)
         return news
 
-    def looked(
-        self,
-        job_id: str,
-        updated_at: float | None,
-        *,
-        moved: bool,
-        sent_at: float,
-        now: float,
-    ) -> None:
+    def looked(self, record: JobRecord, sent_at: float, now: float) -> None:
         """Take in a good answer of the detail call, as evidence about the list.
 
         Args:
-            job_id: The job.
-            updated_at: Of the job, as the answer says.
-            moved: Whether a task had moved since the look before.
+            record: What is known of the job since.
             sent_at: When the request was sent, monotonic seconds.
             now: When the answer was taken in.
         """
         if self.active:
-            verdict = self._rows.looked(
-                job_id, updated_at, moved=moved, sent_at=sent_at, now=now
-            )
+            verdict = self._rows.looked(record, sent_at, now)
             self._weigh([] if verdict is None else [verdict])
 
     def failed(self, failure: PollFailed, now: float) -> None:

@@ -223,6 +223,7 @@ class JobRecord:
         missing: Since the first of these.
         failures: Polls running without a good answer.
         failure: The last poll's failure; None after a good answer.
+        moves: Transitions of tasks told so far.
         flagged: Status words that are unknown and were already reported.
         ordinals: Transitions told so far, by subject; makes event ids deterministic.
             A subject is an event, and a task's id with it where it tells of a task;
@@ -246,6 +247,7 @@ class JobRecord:
     missing: Lasted | None = None
     failures: int = 0
     failure: PollFailed | None = None
+    moves: int = 0
     flagged: frozenset[str] = frozenset()
     ordinals: Mapping[str, int] = field(default_factory=dict)
 

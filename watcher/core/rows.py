@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from watcher.core.model import Job
+from watcher.core.model import Job, JobRecord
 from watcher.core.transitions import PROCESSING
 
 Mark: TypeAlias = tuple[object, ...]
@@ -24,7 +24,7 @@ class Rows:
     def __init__(self) -> None:
         self._marks: dict[str, Mark] = {}
         self._moved_at: dict[str, float] = {}
-        self._looked_at: dict[str, float] = {}
+        self._looked: dict[str, tuple[float, int]] = {}
         self._owed: dict[str, tuple[float, float]] = {}
 
     def swept(
@@ -40,7 +40,7 @@ class Rows:
         Returns:
             The jobs of which it tells something new, or that it leaves out.
         """
-        for store in (self._marks, self._moved_at, self._looked_at, self._owed):
+        for store in (self._marks, self._moved_at, self._looked, self._owed):
             for job_id in store.keys() - running.keys():
                 del store[job_id]
         return [
@@ -49,21 +49,11 @@ class Rows:
             if self._is_news(each, rows.get(each), known, now)
         ]
 
-    def looked(
-        self,
-        job_id: str,
-        updated_at: float | None,
-        *,
-        moved: bool,
-        sent_at: float,
-        now: float,
-    ) -> bool | None:
+    def looked(self, record: JobRecord, sent_at: float, now: float) -> bool | None:
         """Take in a look at a job.
 
         Args:
-            job_id: The job.
-            updated_at: Of the job, as the answer says.
-            moved: Whether a task had moved since the look before.
+            record: What is known since.
             sent_at: When the request was sent, monotonic seconds.
             now: When the answer was there.
 
@@ -71,14 +61,17 @@ class Rows:
             Whether the row had moved where a task had; None where no task had, or where
             the next sweep will tell.
         """
-        before, mark = self._looked_at.get(job_id), self._marks.get(job_id)
-        self._looked_at[job_id] = sent_at
-        if not moved or before is None or mark is None:
+        job_id = record.key.job_id
+        before, moves = self._looked.get(job_id, (math.inf, record.moves))
+        mark = self._marks.get(job_id)
+        self._looked[job_id] = sent_at, record.moves
+        if moves == record.moves or mark is None:
             return None
         if self._moved_at.get(job_id, -math.inf) > before:
             return True
         if mark == ABSENT:
             return None
+        updated_at = record.job and record.job.updated_at
         if updated_at is not None and updated_at == mark[-1]:
             return False  # it does not move with tasks, in either answer
         self._owed.setdefault(job_id, (sent_at, now))
