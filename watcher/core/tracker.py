@@ -397,7 +397,9 @@ def _finish(
     elif not after.phase.finished:
         after = replace(after, finished_at=None)
     if telling.told:
-        after = replace(after, ordinals=telling.ordinals)
+        moves = sum(each.event == "task.transition" for each in telling.told)
+        moves += before.moves
+        after = replace(after, ordinals=telling.ordinals, moves=moves)
     return Step(after, tuple(telling.told), notices)
 
 
