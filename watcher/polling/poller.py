@@ -130,8 +130,8 @@ class Poller:
         now, records = anyio.current_time(), self._board.records
         if not self._is_in_force(target):
             return
-        failed = isinstance(page, PollFailed)
-        self._observer.listed(target.name, page.reason if failed else None)
+        failure = page.reason if isinstance(page, PollFailed) else None
+        self._observer.listed(target.name, failure)
         log_notices(target.take_page(asked, page, records, now, self._chance()))
         self._plan(target, now)
 
