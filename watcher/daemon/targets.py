@@ -76,6 +76,7 @@ class Targets:
                 iam_endpoint=target.iam_url,
                 timeout=timeout,
                 ca_file=target.ca_file,
+                max_tasks=target.max_tasks,
             )
             credentials = self._credentials(target, timeout, on_request)
             return DevServerApi(self._shared, api_target, credentials, on_request)

@@ -166,6 +166,7 @@ class Target(Section):
     job_files: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     discover: Discover | None = None
     ca_file: Path | None = None
+    max_tasks: int = Field(20_000, ge=1, le=1_000_000)
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:
