@@ -254,7 +254,7 @@ def test_the_beginning_of_a_text_among_strange_fields(char, ascii_only, lead):
 
 
 def test_what_only_describes_and_is_huge_is_nothing():
-    huge = [{}] * 200_000
+    huge = [{}] * 100_000
     job = decode(
         name=huge,
         items=huge,

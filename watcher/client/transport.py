@@ -122,15 +122,13 @@ class Answer:
     body: bytes = field(repr=False)
 
 
-def open_session(max_in_flight: int = 16) -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
     """Open the connections that all targets share; close it with `async with`.
 
-    Args:
-        max_in_flight: Connections kept to one host at most.
+    There are as many as requests on their way: each target has a limit of its own.
     """
     connector = aiohttp.TCPConnector(
         limit=0,
-        limit_per_host=max_in_flight,
         keepalive_timeout=_KEEPALIVE,
     )
     return aiohttp.ClientSession(

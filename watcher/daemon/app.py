@@ -134,9 +134,7 @@ async def run(
             Courier(sink, store, jitter=random.random, fault_point=fault_point)
             for sink in sinks
         ]
-        session = await stack.enter_async_context(
-            open_session(_most_in_flight(settings))
-        )
+        session = await stack.enter_async_context(open_session())
         notifier = stack.enter_context(open_notifier())
         targets = Targets(session, wall)
         reload = Reload(origin, settings, targets, metrics, wall, notifier)
@@ -211,10 +209,6 @@ async def _watch(
         for courier in couriers:
             courier.stop()
     log.info("watcher.stopped")
-
-
-def _most_in_flight(settings: Settings) -> int:
-    return settings.poll.max_in_flight * len(settings.targets)
 
 
 async def _heed_signals(watching: Watching, reload: Reload) -> None:
