@@ -340,11 +340,10 @@ def _beginning(raw: bytes, longest: int) -> str | None:
     """
     if not raw.startswith(b'"'):
         return None
-    for cut in range(LONGEST_CHAR):
-        whole = msgspec.Raw(raw[: len(raw) - cut] + b'"')
-        if isinstance(text := _part(_SCALAR, whole), str):
-            return _clip(text + "…", longest)
-    return None
+    wholes = (raw[: len(raw) - cut] + b'"' for cut in range(LONGEST_CHAR))
+    texts = (_part(_SCALAR, msgspec.Raw(whole)) for whole in wholes)
+    text = next((text for text in texts if isinstance(text, str)), "")
+    return _clip(text + "…", longest)
 
 
 def _clip(text: str, longest: int) -> str:
