@@ -28,7 +28,6 @@ from watcher.core.errors import SettingsError
 from watcher.core.listing import Mode
 from watcher.core.model import Phase, check_job_id
 from watcher.ports import Retention
-from watcher.store.place import check_url
 
 TARGET_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 LARGEST_PORT = 65535
@@ -80,6 +79,12 @@ def _check_listen(text: str) -> str:
     except SettingsError as exc:
         raise ValueError(str(exc)) from None
     return text
+
+
+def _check_store(url: str) -> str:
+    from watcher.store.place import check_url  # noqa: PLC0415 - others start without it
+
+    return check_url(url)
 
 
 Duration = Annotated[
@@ -390,7 +395,7 @@ class Webhook(Section):
 class Store(Section):
     """Where records and journal are kept."""
 
-    url: Annotated[str, AfterValidator(check_url)] = Field(
+    url: Annotated[str, AfterValidator(_check_store)] = Field(
         "sqlite:///watcher.db",
         description="relative to `$STATE_DIRECTORY` where set, else the working folder; "
         "`sqlite:////absolute/path.db`; `memory:`",
