@@ -62,6 +62,10 @@ def test_all_are_kept(copy):
         ("daemon/app.py", "import watcher.simulator", "the simulator is"),
         ("pages/landing.py", "import watcher.pages.health", "sinks do not know"),
         ("sinks/webhook.py", "import watcher.sinks.log", "sinks do not know"),
+        ("sinks/webhook.py", "import watcher.sinks.kinds", "sinks do not know"),
+        ("sinks/post.py", "import watcher.sinks.courier", "sinks do not know"),
+        ("sinks/base.py", "import watcher.settings.schema", "floors: "),
+        ("fields.py", "import watcher.ports", "floors: "),
     ],
 )
 def test_a_breach_is_found(copy, module, line, contract):

@@ -259,6 +259,25 @@ class Postponed(SinkError):  # noqa: N818
         self.retry_after = retry_after
 
 
+class Mendable(SinkError):  # noqa: N818
+    """A sink refused, until somebody mends an address or a permission.
+
+    It says nothing of other jobs: these are offered as if nothing had happened.
+    """
+
+
+class Undeliverable(SinkError):  # noqa: N818
+    """A sink refused for ever; what it was offered is given up.
+
+    Attributes:
+        status_code: HTTP status, where there is one.
+    """
+
+    def __init__(self, message: str, *, status_code: int | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
 class Sink(Protocol):
     """A receiver that is told of each transition."""
 
@@ -278,6 +297,7 @@ class Sink(Protocol):
 
         Raises:
             SinkError: Not taken; the same events are offered again.
+            Undeliverable: Never to be taken; they are not.
         """
 
 
@@ -291,6 +311,10 @@ class SinkState(Protocol):
     @property
     def backlog(self) -> int:
         """Events that it has not taken yet."""
+
+    @property
+    def undeliverable(self) -> int:
+        """Events that it refused for ever."""
 
     delivered: int
     failed: int

@@ -361,6 +361,7 @@ async def test_reloads():
 
 class FakeSink:
     name, backlog, delivered, failed, dead_lettered = "hook", 3, 10, 2, 1
+    undeliverable = 4
 
 
 async def test_sinks_and_store():
@@ -373,6 +374,7 @@ async def test_sinks_and_store():
     assert 'watcher_sink_delivered_total{sink="hook"} 10.0\n' in shown
     assert 'watcher_sink_failures_total{sink="hook"} 2.0\n' in shown
     assert 'watcher_sink_dead_letters_total{sink="hook"} 1.0\n' in shown
+    assert 'watcher_sink_undeliverable_total{sink="hook"} 4.0\n' in shown
     assert "watcher_store_pending_jobs 7.0\n" in shown
     assert "watcher_store_commit_age_seconds 2.5\n" in shown
     assert 'watcher_store_commit_seconds_bucket{le="0.5"} 1.0\n' in shown

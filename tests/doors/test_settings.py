@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watcher.core.errors import SettingsError
+from watcher.fields import parse_duration
 from watcher.settings.document import Document
 from watcher.settings.example import example
 from watcher.settings.loading import Origin, config_file, load, nest
-from watcher.settings.schema import Settings, listen_address, parse_duration
+from watcher.settings.schema import Settings, listen_address
 from watcher.settings.showing import as_yaml, described, duration
 
 SECRET = "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc"
@@ -28,6 +29,17 @@ def findings(values, flags=None, environ=None):
 
 def with_target(**changes):
     return {"targets": {"prod": {**MINIMAL["targets"]["prod"], **changes}}}
+
+
+EVENT_WORDS = (
+    "'job.first_seen', 'task.transition', 'task.vanished', 'job.transition', "
+    "'job.abnormal_count', 'job.reappeared' or 'job.finished'"
+)
+HOOK = "https://example.com/hook"
+
+
+def with_sink(**sink):
+    return {**MINIMAL, "sinks": [sink]}
 
 
 def test_defaults():
@@ -193,6 +205,32 @@ def test_what_kubernetes_sets_beside_a_service_of_this_name_is_no_setting():
         (
             with_target(credentials={"kind": "static", "access_key": "AK"}),
             "targets.prod.credentials.secret_key: is required",
+        ),
+        (with_sink(kind="pigeon"), "sinks.0: input tag 'pigeon'"),
+        (with_sink(kind="webhook", url=HOOK, name="log"), "sinks: several sinks"),
+        (
+            with_sink(kind="webhook", url=HOOK, events=["job.finishd"]),
+            f"sinks.0.events.0: input should be {EVENT_WORDS}",
+        ),
+        (
+            with_sink(kind="webhook", url="http://example.com"),
+            "sinks.0.url: must be https, except to a loopback address",
+        ),
+        (
+            with_sink(kind="webhook", url=HOOK, secret="whsec_!"),
+            "sinks.0.secret: must be base64 after whsec_",
+        ),
+        (with_sink(kind="webhook", url=HOOK, tempo=1), "sinks.0.tempo: unknown"),
+        (
+            {
+                "targets": {
+                    "credentials": {
+                        **MINIMAL["targets"]["prod"],
+                        "credentials": {"kind": "static", "access_key": "AK"},
+                    }
+                }
+            },
+            "targets.credentials.credentials.secret_key: is required",
         ),
         ({**MINIMAL, "log": {"level": "loud"}}, "log.level: "),
         ({**MINIMAL, "server": {"listen": "10911"}}, "server.listen: "),

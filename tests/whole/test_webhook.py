@@ -33,7 +33,15 @@ GRACE = 0.3
 """Seconds; what was on its way when the receiver asked for a pause may still arrive."""
 FIRST_RETRY = 0.5
 POLL = {"interval": "250ms", "requests_per_second": 200, "mode": "detail"}
-MOODS = {"take": 60, "500": 8, "hang": 4, "close": 6, "take and close": 6, "pause": 3}
+MOODS = {
+    "take": 60,
+    "500": 8,
+    "404": 4,
+    "hang": 4,
+    "close": 6,
+    "take and close": 6,
+    "pause": 3,
+}
 
 
 @dataclass
@@ -76,8 +84,8 @@ class Receiver:
         if arrival.taken:
             self.taken.add(arrival.headers["webhook-id"])
         match mood:
-            case "500":
-                return web.Response(status=500)
+            case "500" | "404":
+                return web.Response(status=int(mood))
             case "hang":
                 await anyio.sleep(5.0)
             case "pause":

@@ -14,8 +14,6 @@ import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 from watcher.core.errors import (
@@ -27,10 +25,10 @@ from watcher.core.errors import (
     ServerError,
     Throttled,
 )
+from watcher.core.retry_after import retry_after
 
 LONGEST_MESSAGE = 256
 LONGEST_CODE = 64
-LONGEST_WAIT = 3600.0
 _LARGEST_ERROR_BODY = 65_536
 _OBJECTS_TO_SEARCH = 64
 
@@ -86,12 +84,11 @@ def classify(
         characters. `retry_after` is at most one hour, None where it makes no sense.
     """
     problem = _read(body)
-    fields = {name.lower(): value for name, value in headers.items()}
     error = _name(status, problem)
     error.status_code = status
     error.error_code = problem.shown_code
     error.request_id = request_id_of(headers)
-    error.retry_after = _retry_after(fields, now)
+    error.retry_after = retry_after(headers, now)
     return error
 
 
@@ -203,25 +200,3 @@ def _search(value: object) -> tuple[str, str] | None:
                 return str(code), text or ""
         queue.extend(value.values())
     return None
-
-
-def _retry_after(fields: Mapping[str, str], now: float) -> float | None:
-    text = fields.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,18}", text):
-        return min(float(text), LONGEST_WAIT)
-    until = http_date(text)
-    if until is None:
-        return None
-    # Against the server's own clock where it shows it: ours may be off by minutes.
-    shown = http_date(fields.get("date", ""))
-    seconds = until - (now if shown is None else shown)
-    return min(seconds, LONGEST_WAIT) if seconds >= 0 else None
-
-
-def http_date(text: str) -> float | None:
-    """Return the Unix seconds of an HTTP date; None where it is none."""
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

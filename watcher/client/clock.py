@@ -14,7 +14,7 @@ from statistics import median
 
 import structlog
 
-from watcher.client.classify import http_date
+from watcher.core.retry_after import http_date
 
 STEP = 60.0
 MOST_SKEW = 86_400.0

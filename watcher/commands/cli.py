@@ -8,14 +8,23 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from watcher import __version__
-from watcher.commands import check, demo, doctor, events, healthcheck, run, simulate
+from watcher.commands import (
+    check,
+    demo,
+    doctor,
+    events,
+    healthcheck,
+    run,
+    simulate,
+    test_sink,
+)
 from watcher.commands.command import Exit, complain
 from watcher.core.errors import SettingsError, StoreError
 from watcher.settings.schema import Settings
 from watcher.settings.showing import described, nearest
 
 # Each imports what only it needs when it is run, so that all of them start quickly.
-COMMANDS = (run, check, demo, simulate, doctor, healthcheck, events)
+COMMANDS = (run, check, demo, simulate, doctor, healthcheck, events, test_sink)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_command(parser: argparse.ArgumentParser, word: str) -> None:
-    known = [each.__name__.rpartition(".")[2] for each in COMMANDS]
+    known = [each.__name__.rpartition(".")[2].replace("_", "-") for each in COMMANDS]
     if word not in known and not word.startswith("-"):
         parser.error(f"there is no command {word}{_meant(word, known)}")
 

@@ -11,7 +11,7 @@ WatcherError
 │   ├── JobNotFound    an answer that names the job as missing
 │   └── Malformed      not JSON, wrong shape, too large, another job's id
 ├── StoreError         keep what is pending, retry, announce nothing uncommitted
-└── SinkError          that sink's own task retries
+└── SinkError          that sink's own task retries, or gives up what can never be taken
 """
 
 from __future__ import annotations

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from watcher.core.model import Job, ListPage
+from watcher.core.schedule import backoff
 from watcher.core.transitions import PROCESSING
 
 PAGE_LIMIT = 1000
 MOST_PAGES = 1000
 GIVEN_UP_FOR = 600.0
+LONGEST_PAUSE = 32  # intervals
 USELESS_SWEEPS = 2
 USEFUL_SHARE = 0.5
 
@@ -156,7 +158,8 @@ class Listing:
         """Take note of a page that was refused; the second one running gives up."""
         self._sweep = Sweep()
         self._failures += 1
-        self.due_at = now + self._interval * min(2.0**self._failures, 32.0)
+        longest = LONGEST_PAUSE * self._interval
+        self.due_at = now + backoff(self._failures, 2 * self._interval, longest, 0.0)
         if self._failures >= USELESS_SWEEPS:
             self._give_up(f"the list call fails: {why}", now + GIVEN_UP_FOR)
 

@@ -278,6 +278,18 @@ class Level(StrEnum):
     WARNING = "warning"
 
 
+class EventName(StrEnum):
+    """What a transition may be called: the names of all journal events."""
+
+    FIRST_SEEN = "job.first_seen"
+    TASK_TRANSITION = "task.transition"
+    TASK_VANISHED = "task.vanished"
+    JOB_TRANSITION = "job.transition"
+    ABNORMAL_COUNT = "job.abnormal_count"
+    REAPPEARED = "job.reappeared"
+    FINISHED = "job.finished"
+
+
 @dataclass(frozen=True, slots=True)
 class Transition:
     """A change worth telling, before it has a place in the journal.

@@ -13,6 +13,7 @@ from itertools import count
 
 from watcher.core.errors import Reason
 from watcher.core.model import LAGGING_LIMIT, JobKey, JobRecord, Phase, PollFailed
+from watcher.core.retry_after import LONGEST_RETRY_AFTER
 
 TICK = 0.1
 """Seconds; polls that fall due within one are released together."""
@@ -20,7 +21,6 @@ _ROUNDING = 1e-6  # of a tick: how far off the grid a float may be
 INTERVAL_JITTER = 0.1
 BACKOFF_JITTER = 0.25
 FIRST_PAUSE = 1.0
-LONGEST_RETRY_AFTER = 3600.0
 LONGEST_CONFIRMATION = 15.0
 SLOWEST_SHARE = 1 / 64
 RECOVERY_SECONDS = 60.0
@@ -75,10 +75,20 @@ def spread(seconds: float, chance: float) -> float:
     return seconds * (1 - INTERVAL_JITTER * chance)
 
 
-def backoff(failures: int, base: float, ceiling: float, chance: float) -> float:
-    """Double with each failure running from `base` to `ceiling`, less some jitter."""
+def backoff(
+    failures: int,
+    base: float,
+    ceiling: float,
+    chance: float,
+    jitter: float = BACKOFF_JITTER,
+) -> float:
+    """Double with each failure running from `base` to `ceiling`, in seconds.
+
+    Less at most the share `jitter`, by chance: so that what failed together is not
+    tried again together.
+    """
     doublings = min(max(failures - 1, 0), 32)
-    return min(ceiling, base * 2.0**doublings) * (1 - BACKOFF_JITTER * chance)
+    return min(ceiling, base * 2.0**doublings) * (1 - jitter * chance)
 
 
 def retry_after(failure: PollFailed) -> float:

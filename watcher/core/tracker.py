@@ -17,6 +17,7 @@ from watcher.core.elapsed import lasting
 from watcher.core.errors import Reason
 from watcher.core.model import (
     LAGGING_LIMIT,
+    EventName,
     Job,
     JobKey,
     JobRecord,
@@ -150,7 +151,7 @@ class _Telling:
 
     def tell(
         self,
-        event: str,
+        event: EventName,
         fields: Mapping[str, object],
         *,
         level: Level = Level.INFO,
@@ -169,7 +170,9 @@ class _Telling:
             "not_before": rfc3339(not_before),
         }
         key = self.record.key
-        self.told.append(transition(key, event, level, ordinal, {**frame, **fields}))
+        self.told.append(
+            transition(key, event.value, level, ordinal, {**frame, **fields})
+        )
 
 
 def _telling(before: JobRecord, after: JobRecord, now: float) -> _Telling:
@@ -197,10 +200,10 @@ def _seen(
 def _told(before: JobRecord, seen: JobRecord, now: float, skew: float) -> Step:
     telling = _telling(before, seen, now)
     if before.job is None:
-        telling.tell("job.first_seen", _summary(seen))
+        telling.tell(EventName.FIRST_SEEN, _summary(seen))
     elif before.phase is Phase.GONE:
         telling.tell(
-            "job.reappeared", _summary(seen), not_before=before.last_success_at
+            EventName.REAPPEARED, _summary(seen), not_before=before.last_success_at
         )
     _tell_tasks(telling, before, seen, skew)
     if before.job is not None and seen.job is not None:
@@ -265,7 +268,7 @@ def _tell_tasks(
         failed = task_phase(task.status) is TaskPhase.FAILED
         absence = before.absences.get(task.id)
         telling.tell(
-            "task.transition",
+            EventName.TASK_TRANSITION,
             _task_fields(change, task, telling.now - skew),
             level=Level.WARNING if failed else Level.INFO,
             not_before=absence.last_seen if absence else before.tasks_seen_at,
@@ -274,7 +277,7 @@ def _tell_tasks(
         absence = after.absences.get(task.id)
         if has_vanished(absence) and not has_vanished(before.absences.get(task.id)):
             telling.tell(
-                "task.vanished",
+                EventName.TASK_VANISHED,
                 _task_fields(TaskChange(task, None), task, telling.now - skew),
                 level=Level.WARNING,
                 not_before=absence.last_seen if absence else None,
@@ -304,14 +307,14 @@ def _tell_job(telling: _Telling, before: Job, after: Job) -> None:
     if (after.abnormal_count or 0) != (before.abnormal_count or 0):
         rises = (after.abnormal_count or 0) > (before.abnormal_count or 0)
         telling.tell(
-            "job.abnormal_count",
+            EventName.ABNORMAL_COUNT,
             {"from": before.abnormal_count, "to": after.abnormal_count},
             level=Level.WARNING if rises else Level.INFO,
             not_before=not_before,
         )
     if after.status != before.status:
         telling.tell(
-            "job.transition",
+            EventName.JOB_TRANSITION,
             {
                 "from": before.status,
                 "to": after.status,
@@ -373,7 +376,7 @@ def _finish(
     if after.phase.finished and after.phase is not before.phase:
         after = replace(after, finished_at=telling.now)
         telling.tell(
-            "job.finished",
+            EventName.FINISHED,
             {
                 "phase": after.phase,
                 "abnormal_count": after.job and after.job.abnormal_count,

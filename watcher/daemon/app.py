@@ -50,8 +50,8 @@ from watcher.settings.loading import Origin
 from watcher.settings.schema import Settings
 from watcher.settings.showing import as_yaml
 from watcher.sinks.courier import Courier, prune_regularly
+from watcher.sinks.kinds import open_sink
 from watcher.sinks.log import LogSink
-from watcher.sinks.webhook import WebhookSink
 from watcher.store import open_store
 from watcher.web.server import serve
 from watcher.web.web_config import WebConfig
@@ -302,19 +302,11 @@ def _most_in_flight(settings: Settings) -> int:
 async def _open_sinks(
     stack: AsyncExitStack, settings: Settings, writer: LineWriter
 ) -> list[Sink]:
-    sinks: list[Sink] = [LogSink(writer.send)]
-    for given in settings.sinks:
-        sink = WebhookSink(
-            given.name,
-            given.url.get_secret_value(),
-            now=wall,
-            secret=given.secret,
-            events=given.events,
-            phases=given.phases,
-            timeout=given.timeout,
-        )
-        sinks.append(await stack.enter_async_context(sink))
-    return sinks
+    opened = [
+        await stack.enter_async_context(open_sink(given, wall))
+        for given in settings.sinks
+    ]
+    return [LogSink(writer.send), *opened]
 
 
 def _open_store(

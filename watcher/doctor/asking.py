@@ -18,7 +18,6 @@ import anyio
 
 from watcher.client.api import DevServerApi
 from watcher.client.breaker import Breaker, Breakers, Outcome, outcome_of
-from watcher.client.classify import http_date
 from watcher.client.credentials.base import Credentials, Proof
 from watcher.client.shared import OnRequest
 from watcher.client.signing import Call
@@ -30,6 +29,7 @@ from watcher.client.transport import (
     tls_context,
 )
 from watcher.core.errors import ApiError, Malformed
+from watcher.core.retry_after import http_date
 from watcher.daemon.targets import Targets
 from watcher.settings import schema as given
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -10,8 +9,6 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     field_validator,
@@ -23,38 +20,14 @@ from pydantic_settings import (
 )
 
 from watcher.client.endpoint import check_endpoint, endpoint_of
-from watcher.core.address import url_fault
 from watcher.core.errors import SettingsError
 from watcher.core.listing import Mode
-from watcher.core.model import Phase, check_job_id
+from watcher.core.model import check_job_id
+from watcher.fields import NAME, Duration, Interval, Section, Split
 from watcher.ports import Retention
+from watcher.sinks.kinds import AnySink
 
-TARGET_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 LARGEST_PORT = 65535
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-
-
-def parse_duration(value: object) -> object:
-    """Read `500ms`, `10s`, `1h30m` or a number of seconds as float seconds."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    parts = _DURATION.findall(text)
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        return sum(float(number) * UNITS[unit] for number, unit in parts)
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(
-            f"'{text[:40]}' is not a duration such as 500ms, 10s or 1h30m"
-        ) from None
-
-
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
 
 
 def listen_address(text: str) -> tuple[str, int]:
@@ -87,19 +60,9 @@ def _check_store(url: str) -> str:
     return check_url(url)
 
 
-Duration = Annotated[
-    float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)
-]
-Interval = Annotated[Duration, Field(gt=0)]
 JobId = Annotated[str, AfterValidator(check_job_id)]
 Pattern = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 Url = Annotated[str, AfterValidator(check_endpoint)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: closed to unknown keys, frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class NoCredentials(Section):
@@ -219,12 +182,12 @@ class Target(Section):
         "(access_key, secret_key), profile, metadata, token (user, password, domain), "
         "none",
     )
-    jobs: Annotated[tuple[JobId, ...], BeforeValidator(_split)] = Field(
+    jobs: Annotated[tuple[JobId, ...], Split] = Field(
         (),
         description="ids of the jobs to watch",
         examples=[["0319470a-7fad-452e-bff0-d3ba3bd83955"]],
     )
-    job_files: Annotated[tuple[Pattern, ...], BeforeValidator(_split)] = Field(
+    job_files: Annotated[tuple[Pattern, ...], Split] = Field(
         (),
         description="files of ids, one a line, `#` starts a comment; wildcards; read "
         "every 2 s",
@@ -374,24 +337,6 @@ class Server(Section):
         return listen_address(self.listen)
 
 
-class Webhook(Section):
-    """A receiver of CloudEvents, signed after Standard Webhooks."""
-
-    kind: Literal["webhook"]
-    name: str = Field("webhook", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
-    url: SecretStr
-    secret: SecretStr | None = None
-    events: Annotated[tuple[str, ...], BeforeValidator(_split)] | None = None
-    phases: Annotated[tuple[Phase, ...], BeforeValidator(_split)] | None = None
-    timeout: Interval = 10.0
-
-    @model_validator(mode="after")
-    def _can_be_reached(self) -> Self:
-        if fault := url_fault(self.url.get_secret_value()):
-            raise ValueError(f"url {fault}")
-        return self
-
-
 class Store(Section):
     """Where records and journal are kept."""
 
@@ -425,7 +370,7 @@ class Settings(BaseSettings):
         extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
-    targets: dict[Annotated[str, Field(pattern=f"^{TARGET_NAME}$")], Target] = Field(
+    targets: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Target] = Field(
         min_length=1
     )
     poll: Poll = Poll()
@@ -435,7 +380,7 @@ class Settings(BaseSettings):
     server: Server = Server()
     store: Store = Store()
     journal: Journal = Journal()
-    sinks: tuple[Webhook, ...] = Field(
+    sinks: tuple[AnySink, ...] = Field(
         (),
         description="receivers of events, each of a kind and a name of its own",
         examples=[[{"kind": "webhook", "url": "https://example.com/hook"}]],
@@ -443,10 +388,12 @@ class Settings(BaseSettings):
 
     @field_validator("sinks")
     @classmethod
-    def _named_apart(cls, sinks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
-        names = [sink.name for sink in sinks]
+    def _named_apart(cls, sinks: tuple[AnySink, ...]) -> tuple[AnySink, ...]:
+        names = ["log", *(sink.name for sink in sinks)]
         if len(set(names)) < len(names):
-            raise ValueError("several sinks bear the same name; give each its own")
+            raise ValueError(
+                "several sinks bear the same name (log is taken); give each its own"
+            )
         return sinks
 
 

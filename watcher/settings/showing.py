@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from watcher.settings.schema import UNITS, Settings, parse_duration
+from watcher.fields import UNITS, parse_duration
+from watcher.settings.schema import Settings
 
 
 def findings(
@@ -35,8 +36,11 @@ def findings(
 
 def _path(loc: tuple[int | str, ...]) -> list[str]:
     parts = [str(part) for part in loc if part != "[key]"]
+    # The kind, by which a choice of several was entered.
+    if parts[:1] == ["sinks"]:
+        del parts[2:3]
     if parts[:1] == ["targets"] and parts[2:3] == ["credentials"]:
-        del parts[3:4]  # the kind, by which the union was entered
+        del parts[3:4]
     return parts
 
 

@@ -6,6 +6,7 @@ sink holds back nobody else and a restart goes on where the last life ended.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,22 +16,34 @@ import structlog
 
 from watcher.core.errors import SinkError, StoreError
 from watcher.core.model import JobKey, JournalEvent
-from watcher.ports import Journal, JournalReader, Outbox, Postponed, Sink
+from watcher.core.schedule import backoff
+from watcher.ports import (
+    Journal,
+    JournalReader,
+    Mendable,
+    Outbox,
+    Postponed,
+    Sink,
+    Undeliverable,
+)
+from watcher.sinks.given_up import GivenUp
 
 COUNT_EVERY = 1.0
 """Seconds between two counts of what a sink is owed, for who asks for it."""
+RETRY_JITTER = 0.5
+REST_PER_HELD = 1e-4  # seconds; some thirty times what a look costs for each
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How a courier works; times in seconds.
+class RetryPolicy:
+    """How a courier works and retries; times in seconds.
 
     Attributes:
         first_retry: Wait after the first failure; doubled with each further one.
         longest_retry: Ceiling of that wait.
-        lanes: Jobs served side by side, and how many of them may fail running before
+        parallel_jobs: Jobs served side by side, and how many of them may fail running before
             the sink itself counts as down.
         batch: Events read from the journal at once.
         drain: Time for what is left when the daemon stops.
@@ -38,7 +51,7 @@ class Pace:
 
     first_retry: float = 1.0
     longest_retry: float = 300.0
-    lanes: int = 8
+    parallel_jobs: int = 8
     batch: int = 256
     drain: float = 3.0
 
@@ -54,12 +67,13 @@ class _Held:
 class Courier:
     """Delivers the journal to one sink.
 
-    A job whose event fails is held back alone, with a back-off of its own; when `lanes`
-    jobs fail without a success between, or the sink asks for a pause, all rest.
+    A job whose event fails is held back alone, with a back-off of its own, and an event
+    that can never be taken is given up and holds back nothing; when
+    `parallel_jobs` jobs fail without a success between, or the sink asks for a pause, all rest.
 
     Attributes:
         delivered: Events taken by the sink.
-        failed: Attempts that were not.
+        failed: Attempts that failed; the event waits for the next one.
         dead_lettered: Events that went past retention untaken.
         failing: Whether something waits for a retry.
         backlog: Events that the sink has not taken yet, a second ago.
@@ -69,7 +83,7 @@ class Courier:
         outbox: Where undelivered events are; one of its sinks must have this name.
         journal: Tells when there are more.
         jitter: Draws from [0, 1); spreads the retries.
-        pace: How it works.
+        policy: How it works.
         fault_point: Called with the name of each step; for tests that end the process.
     """
 
@@ -80,7 +94,7 @@ class Courier:
         journal: JournalReader,
         *,
         jitter: Callable[[], float],
-        pace: Pace | None = None,
+        policy: RetryPolicy | None = None,
         fault_point: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.delivered = 0
@@ -92,9 +106,10 @@ class Courier:
         self._outbox = outbox
         self._journal = journal
         self._jitter = jitter
-        self._pace = pace or Pace()
+        self._policy = policy or RetryPolicy()
         self._fault_point = fault_point
         self._held: dict[JobKey, _Held] = {}
+        self._given_up = GivenUp(sink.name)
         self._suspects: set[JobKey] = set()
         self._pauses = 0
         self._paused_until = 0.0
@@ -106,6 +121,11 @@ class Courier:
     def name(self) -> str:
         """Name of the sink."""
         return self._sink.name
+
+    @property
+    def undeliverable(self) -> int:
+        """Events that it refused for ever."""
+        return self._given_up.count
 
     def stop(self) -> None:
         """Let `run` return once nothing more can be delivered now."""
@@ -126,6 +146,7 @@ class Courier:
                     break
                 await self._rest()
             tasks.cancel_scope.cancel()
+        self._given_up.tell(math.inf)
 
     async def _hear(self) -> None:
         highest = -1
@@ -141,7 +162,7 @@ class Courier:
 
     async def _end(self, scope: anyio.CancelScope) -> None:
         await self._stop.wait()
-        await anyio.sleep(self._pace.drain)
+        await anyio.sleep(self._policy.drain)
         scope.cancel()
 
     async def _rest(self) -> None:
@@ -150,11 +171,14 @@ class Courier:
         due = self._paused_until
         if due <= now:
             due = min((held.due for held in self._held.values()), default=now + 3600.0)
-        with anyio.move_on_after(due - now):
+            # A look at the journal costs the more, the more jobs it has to leave out.
+            due = max(due, now + REST_PER_HELD * len(self._held))
+        with anyio.move_on_after(min(due, self._given_up.due) - now):
             await self._news.wait()
 
     async def _round(self) -> bool:
         """Offer what is due; return whether there may be more to offer at once."""
+        self._given_up.tell(anyio.current_time())
         if self._paused:
             return False
         try:
@@ -177,7 +201,7 @@ class Courier:
     async def _fetch(self) -> Sequence[JournalEvent]:
         now = anyio.current_time()
         held = [key for key, job in self._held.items() if job.due > now]
-        batch = self._pace.batch
+        batch = self._policy.batch
         events = await self._outbox.undelivered(self.name, batch, held)
         if len(events) < batch:  # all there is: what is missing went past retention
             kept = {event.transition.key for event in events}.union(held)
@@ -191,7 +215,7 @@ class Courier:
             lanes.setdefault(event.transition.key, []).append(event)
         if self._pauses:  # one attempt tells whether it is back
             lanes = dict(list(lanes.items())[:1])
-        free = anyio.CapacityLimiter(self._pace.lanes)
+        free = anyio.CapacityLimiter(self._policy.parallel_jobs)
         async with anyio.create_task_group() as tasks:
             for lane in lanes.values():
                 tasks.start_soon(self._serve, lane, free)
@@ -209,11 +233,14 @@ class Courier:
         self._fault_point("deliver.before")
         try:
             await self._sink.deliver(events)
+            self.delivered += len(events)
+        except Undeliverable as error:
+            self._given_up.note(events, error, anyio.current_time())
         except SinkError as error:
             self._refused(events[0], error)
             return False
         self._fault_point("deliver.after")
-        self._taken(events)
+        self._settle(events)
         try:
             await self._mark()
         except StoreError as error:
@@ -227,8 +254,8 @@ class Courier:
             await self._outbox.delivered(self.name, seqs)
             self._unmarked -= seqs
 
-    def _taken(self, events: Sequence[JournalEvent]) -> None:
-        self.delivered += len(events)
+    def _settle(self, events: Sequence[JournalEvent]) -> None:
+        """Owe these no longer: the sink took them, or said that it never will."""
         self._unmarked.update(event.seq for event in events)
         self._held.pop(events[0].transition.key, None)
         self._suspects.clear()
@@ -239,12 +266,15 @@ class Courier:
     def _refused(self, event: JournalEvent, error: SinkError) -> None:
         self.failed += 1
         key = event.transition.key
-        self._suspects.add(key)
+        if not isinstance(error, Mendable):
+            self._suspects.add(key)
         postponed = error.retry_after if isinstance(error, Postponed) else 0.0
         if self._sink.per_job:
             failures = self._held[key].failures + 1 if key in self._held else 1
             self._held[key] = _Held(failures, self._after(failures))
-        down = not self._sink.per_job or len(self._suspects) >= self._pace.lanes
+        down = (
+            not self._sink.per_job or len(self._suspects) >= self._policy.parallel_jobs
+        )
         self._look_failing(error, at_seq=event.seq)
         if postponed or down:
             self._pause(error, postponed)
@@ -258,9 +288,9 @@ class Courier:
 
     def _after(self, failures: int) -> float:
         """Return the time of the next attempt: exponential, half of it by chance."""
-        doublings = min(failures - 1, 32)
-        wait = min(self._pace.first_retry * 2.0**doublings, self._pace.longest_retry)
-        return anyio.current_time() + wait * (0.5 + 0.5 * self._jitter())
+        first, longest = self._policy.first_retry, self._policy.longest_retry
+        wait = backoff(failures, first, longest, self._jitter(), RETRY_JITTER)
+        return anyio.current_time() + wait
 
     def _look_failing(self, error: Exception, **fields: int) -> None:
         if not self.failing:

@@ -10,24 +10,22 @@ import base64
 import binascii
 import hashlib
 import hmac
-import ssl
-from collections.abc import Callable, Collection, Mapping, Sequence
-from email.utils import parsedate_to_datetime
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
-from pydantic import SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from watcher.core.address import url_fault
-from watcher.core.errors import SettingsError, SinkError
 from watcher.core.journal import envelope
-from watcher.core.model import JournalEvent, Phase
-from watcher.ports import Postponed
+from watcher.core.model import JournalEvent
+from watcher.fields import NAME
+from watcher.sinks.base import SinkSettings
 
-_LONGEST_PAUSE = 3600.0
+if TYPE_CHECKING:
+    from watcher.sinks.post import Poster
+
 _SECRET_PREFIX = "whsec_"  # noqa: S105
 
 
@@ -55,6 +53,17 @@ def sign(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
+def _check_url(url: SecretStr) -> SecretStr:
+    if fault := url_fault(url.get_secret_value()):
+        raise ValueError(fault)
+    return url
+
+
+def _check_secret(secret: SecretStr) -> SecretStr:
+    signing_key(secret.get_secret_value())
+    return secret
+
+
 def cloud_event(event: JournalEvent) -> dict[str, object]:
     """Wrap an event as a CloudEvent.
 
@@ -79,90 +88,36 @@ def cloud_event(event: JournalEvent) -> dict[str, object]:
     return wrapped
 
 
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Read how many seconds a server asks to wait: at most an hour, None if it does not.
+class Webhook(SinkSettings):
+    """A receiver of CloudEvents, signed after Standard Webhooks."""
 
-    Source: RFC 9110, 10.2.3.
-    """
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        seconds = float(value)
-    else:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), _LONGEST_PAUSE)
+    kind: Literal["webhook"]
+    name: str = Field("webhook", pattern=f"^{NAME}$")
+    url: Annotated[SecretStr, AfterValidator(_check_url)]
+    secret: Annotated[SecretStr, AfterValidator(_check_secret)] | None = None
 
 
 class WebhookSink:
     """Posts events to one URL; any 2xx answer means taken.
 
-    An async context manager: it can deliver inside its `async with` block only.
-
     Args:
-        name: Its delivery state is kept under it.
-        url: May hold a secret in its path or query, so no message repeats it.
+        settings: Its URL may hold a secret, so no message repeats it.
+        poster: Posts.
         now: Wall clock, Unix seconds; dates the signature.
-        secret: Signs the events; None sends them unsigned.
-        events: Names of the events to post; None means all.
-        phases: Phases to post; None means all. Events without a phase pass.
-        timeout: Seconds for one request.
-        ssl_context: For a private certificate authority; None means the system's.
-
-    Raises:
-        SettingsError: The URL or the secret cannot be used.
     """
 
     per_job = True
 
     def __init__(
-        self,
-        name: str,
-        url: str,
-        *,
-        now: Callable[[], float],
-        secret: SecretStr | None = None,
-        events: Collection[str] | None = None,
-        phases: Collection[Phase] | None = None,
-        timeout: float = 10.0,
-        ssl_context: ssl.SSLContext | None = None,
+        self, settings: Webhook, poster: Poster, now: Callable[[], float]
     ) -> None:
-        if fault := url_fault(url):
-            raise SettingsError([f"sinks.{name}.url: {fault}"])
-        self._key: bytes | None = None
-        try:
-            if secret is not None:
-                self._key = signing_key(secret.get_secret_value())
-        except ValueError as error:
-            raise SettingsError([f"sinks.{name}.secret: {error}"]) from None
-        self.name = name
-        self._url = url
+        self.name = settings.name
+        self._settings = settings
+        self._poster = poster
         self._now = now
-        self._events = None if events is None else frozenset(events)
-        self._phases = None if phases is None else frozenset(phases)
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._ssl = ssl_context or True
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "devserver-watcher"},
-            auto_decompress=False,
-        )
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._key: bytes | None = None
+        if settings.secret is not None:
+            self._key = signing_key(settings.secret.get_secret_value())
 
     async def deliver(self, events: Sequence[JournalEvent]) -> None:
         """Post those of the events that are asked for.
@@ -170,36 +125,11 @@ class WebhookSink:
         Raises:
             SinkError: Not taken.
         """
-        for event in events:
-            if self._wants(event):
-                await self._post(event)
-
-    def _wants(self, event: JournalEvent) -> bool:
-        if self._events is not None and event.transition.event not in self._events:
-            return False
-        phase = event.transition.fields.get("phase")
-        return self._phases is None or phase is None or phase in self._phases
-
-    async def _post(self, event: JournalEvent) -> None:
-        if self._session is None:
-            raise SinkError("the webhook is not open")
-        body = msgspec.json.encode(cloud_event(event))
-        try:
-            # The answer's body is never read: it says nothing, and it may not end.
-            async with self._session.post(
-                self._url,
-                data=body,
-                headers=self._headers(event.transition.event_id, body),
-                allow_redirects=False,
-                ssl=self._ssl,
-            ) as response:
-                self._judge(response.status, response.headers)
-        except TimeoutError as error:
-            raise SinkError("no answer in time") from error
-        except aiohttp.ClientConnectorError as error:  # names the host, not the URL
-            raise SinkError(str(error)) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise SinkError(f"no answer: {type(error).__name__}") from error
+        url = self._settings.url.get_secret_value()
+        for event in filter(self._settings.wants, events):
+            body = msgspec.json.encode(cloud_event(event))
+            headers = self._headers(event.transition.event_id, body)
+            await self._poster.post(url, body, headers)
 
     def _headers(self, event_id: str, body: bytes) -> dict[str, str]:
         message_id = quote(event_id, safe="")
@@ -213,12 +143,3 @@ class WebhookSink:
             signature = sign(self._key, message_id, timestamp, body)
             headers["webhook-signature"] = signature
         return headers
-
-    def _judge(self, status: int, headers: Mapping[str, str]) -> None:
-        if 200 <= status < 300:  # noqa: PLR2004
-            return
-        what = f"answered {status}"
-        pause = retry_after(headers, self._now())
-        if pause is not None:
-            raise Postponed(what, retry_after=pause)
-        raise SinkError(what)

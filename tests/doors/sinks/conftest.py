@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import pytest
 import structlog
+from aiohttp import web
 
 from watcher.core.errors import SinkError
 from watcher.core.model import (
@@ -63,6 +66,59 @@ def refusing(*event_ids: str) -> Callable[[JournalEvent], Exception | None]:
     return lambda event: (
         SinkError("no") if event.transition.event_id in event_ids else None
     )
+
+
+class Receiver:
+    """A web server that keeps what it took and answers what the script says."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.taken: list[dict] = []
+        self.url = ""
+
+    async def answer(self, _event: dict) -> web.StreamResponse:
+        return web.Response(status=204)
+
+    async def receive(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.requests.append((dict(request.headers), body))
+        response = await self.answer(json.loads(body))
+        if response.status < 300:
+            self.taken.append(json.loads(body))
+        return response
+
+
+@asynccontextmanager
+async def receiving():
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", receiver.receive)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    receiver.url = f"http://127.0.0.1:{port}/hook?token=hidden"
+    yield receiver
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def talking(behave):
+    """A TCP server that speaks as `behave(stream)` does; yields its URL."""
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+
+        async def handle(stream):
+            async with stream:
+                with suppress(anyio.BrokenResourceError), anyio.move_on_after(5):
+                    await stream.receive()
+                    await behave(stream)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, handle)
+            yield f"http://127.0.0.1:{port}/hook?token=hidden"
+            tasks.cancel_scope.cancel()
 
 
 @pytest.fixture

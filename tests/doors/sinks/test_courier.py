@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import asynccontextmanager
 from itertools import cycle, pairwise
 
@@ -10,25 +11,29 @@ import pytest
 
 from tests.doors.sinks.conftest import ScriptedSink, refusing, step
 from watcher.core.errors import SinkError, StoreError
-from watcher.ports import Postponed
-from watcher.sinks.courier import Courier, Pace, prune_regularly
+from watcher.ports import Mendable, Postponed, Undeliverable
+from watcher.sinks.courier import Courier, RetryPolicy, prune_regularly
 from watcher.store import MemoryStore
 
 pytestmark = pytest.mark.looptime
 
-PACE = Pace(first_retry=1.0, longest_retry=8.0, lanes=3, batch=4, drain=3.0)
+POLICY = RetryPolicy(
+    first_retry=1.0, longest_retry=8.0, parallel_jobs=3, batch=4, drain=3.0
+)
 
 
 def no_jitter() -> float:
-    return 1.0
+    return 0.0
 
 
 def memory(*sinks: str) -> MemoryStore:
     return MemoryStore(now=lambda: 0.0, sinks=sinks or ("hook",))
 
 
-def courier(sink: ScriptedSink, store: MemoryStore, pace: Pace = PACE) -> Courier:
-    return Courier(sink, store, store, jitter=no_jitter, pace=pace)
+def courier(
+    sink: ScriptedSink, store: MemoryStore, policy: RetryPolicy = POLICY
+) -> Courier:
+    return Courier(sink, store, store, jitter=no_jitter, policy=policy)
 
 
 @asynccontextmanager
@@ -121,7 +126,7 @@ async def test_jitter_takes_up_to_half_of_the_wait():
     store, sink = memory(), ScriptedSink()
     sink.refuse = refusing("a0")
     await store.commit([step("a", "a0")])
-    async with running(Courier(sink, store, store, jitter=lambda: 0.0, pace=PACE)):
+    async with running(Courier(sink, store, store, jitter=lambda: 1.0, policy=POLICY)):
         await anyio.sleep(2)
     times = sink.times("a0")
     assert [round(at - times[0], 3) for at in times] == [0, 0.5, 1.5]
@@ -134,7 +139,7 @@ async def test_a_dead_sink_rests_as_a_whole_and_is_probed_by_one():
     one = courier(sink, store)
     async with running(one):
         await anyio.sleep(0.9)
-        assert len(sink.attempts) == 3  # lanes
+        assert len(sink.attempts) == 3  # parallel_jobs
         await store.commit([step("new", "n0")])
         await anyio.sleep(0.05)
         assert len(sink.attempts) == 3
@@ -149,8 +154,8 @@ async def test_when_a_dead_sink_is_back_no_job_waits_for_its_own_retry():
     store, sink = memory(), ScriptedSink()
     sink.refuse = lambda _: SinkError("down")
     await store.commit([step(f"j{n}", f"e{n}") for n in range(4)])
-    draws = cycle([1.0, 0.0])  # a job's own wait outlasts the sink's
-    one = Courier(sink, store, store, jitter=lambda: next(draws), pace=PACE)
+    draws = cycle([0.0, 1.0])  # a job's own wait outlasts the sink's
+    one = Courier(sink, store, store, jitter=lambda: next(draws), policy=POLICY)
     async with running(one):
         await anyio.sleep(60)
         sink.refuse = refusing()
@@ -215,6 +220,122 @@ async def test_a_pause_asked_for_is_kept_by_all_jobs():
         assert sorted(sink.taken) == ["a0", "b0"]
 
 
+def never(*event_ids: str):
+    """Refuse these for ever."""
+    return lambda event: (
+        Undeliverable("answered 400", status_code=400)
+        if event.transition.event_id in event_ids
+        else None
+    )
+
+
+async def test_what_can_never_be_taken_is_given_up_and_holds_nothing_back(lines):
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = never("a0", "b0")
+    await store.commit([step("a", "a0", "a1"), step("b", "b0"), step("c", "c0")])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(0.01)
+        assert sorted(sink.taken) == ["a1", "c0"]
+        assert not await store.undelivered("hook", 1)
+        await anyio.sleep(1000)
+    assert len(sink.attempts) == 4
+    assert (one.delivered, one.failed, one.undeliverable) == (2, 0, 2)
+    assert not one.failing
+    assert {line["event"] for line in lines} == {"sink.undeliverable"}
+    assert lines[0] == {
+        "event": "sink.undeliverable",
+        "log_level": "warning",
+        "sink": "hook",
+        "events": 1,
+        "error": "answered 400",
+        "status_code": 400,
+        "at_seq": 1,
+        "at_event_id": "a0",
+        "target": "prod",
+        "job_id": "a",
+    }
+
+
+async def test_many_refused_for_ever_are_no_dead_sink(lines):
+    store, sink = memory(), ScriptedSink()
+    names = [f"e{n}" for n in range(20)]
+    sink.refuse = never(*names)
+    await store.commit([step(f"j{n}", name) for n, name in enumerate(names)])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(0.01)
+        assert one.undeliverable == 20
+        assert [line["events"] for line in lines] == [1]
+        await anyio.sleep(59)
+        assert len(lines) == 1, "a flood is told by the minute"
+        await anyio.sleep(2)
+        assert [line["events"] for line in lines] == [1, 19]
+        await store.commit([step("late", "e0-again", "e1-again")])
+        sink.refuse = never("e0-again", "e1-again")
+        await anyio.sleep(0.01)
+        assert len(lines) == 2
+    assert [line["events"] for line in lines] == [1, 19, 2], "the end tells the rest"
+
+
+async def test_one_that_is_refused_for_ever_shows_that_a_dead_sink_is_back():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = lambda _: SinkError("down")
+    await store.commit([step(f"j{n}", f"e{n}") for n in range(4)])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(20)
+        sink.refuse = never("e0", "e1", "e2", "e3")
+        await anyio.sleep(20)
+        assert one.undeliverable == 4
+        assert not one.failing
+
+
+async def test_a_refusal_that_somebody_can_mend_pauses_no_other_job():
+    store, sink = memory(), ScriptedSink()
+    sink.refuse = lambda event: (
+        Mendable("answered 404") if event.transition.event_id.startswith("x") else None
+    )
+    refused = [step(f"x{n}", f"x{n}") for n in range(2 * POLICY.parallel_jobs)]
+    await store.commit([*refused, step("b", "b0", "b1")])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(0.1)
+        assert sink.taken == ["b0", "b1"]
+        await anyio.sleep(10)
+        assert len(sink.times("x0")) == 4, "it is tried again, ever more seldom"
+        await store.commit([step("b", "b2")])
+        await anyio.sleep(0.01)
+        assert sink.taken[-1] == "b2"
+        assert one.failing
+        sink.refuse = refusing()
+        await anyio.sleep(10)
+        assert one.backlog == 0
+        assert not one.failing
+
+
+async def test_the_more_jobs_wait_the_more_seldom_the_journal_is_searched():
+    class Counting(MemoryStore):
+        looks = 0
+
+        async def undelivered(self, sink, limit, held=()):
+            self.looks += 1
+            return await super().undelivered(sink, limit, held)
+
+    store, sink = Counting(now=lambda: 0.0, sinks=["hook"]), ScriptedSink()
+    sink.refuse = lambda _: Mendable("answered 404")
+    await store.commit([step(f"j{n}", f"e{n}") for n in range(500)])
+    policy = RetryPolicy(longest_retry=20.0)
+    one = Courier(sink, store, store, jitter=random.Random(1).random, policy=policy)
+    async with running(one):
+        await anyio.sleep(60)
+        before, tried = store.looks, len(sink.attempts)
+        await anyio.sleep(10)
+    assert len(sink.attempts) - tried > 200
+    assert store.looks - before <= 2 * 10 / 0.05 + 10, "a look finds, the next nothing"
+    assert min(sink.times("e0")) == 0
+
+
 async def test_a_success_side_by_side_does_not_end_a_pause():
     store, sink = memory(), ScriptedSink()
     sink.refuse = lambda event: (
@@ -239,7 +360,7 @@ async def test_a_hanging_sink_delays_no_other():
         await anyio.sleep(0.1)
         assert alive.taken == ["a0"]
         started = anyio.current_time()
-    assert anyio.current_time() - started == pytest.approx(PACE.drain, abs=0.1)
+    assert anyio.current_time() - started == pytest.approx(POLICY.drain, abs=0.1)
     assert await store.backlog("dead") == 1
 
 
@@ -251,7 +372,7 @@ async def test_stopping_delivers_what_can_be_delivered():
     async with running(one):
         await anyio.sleep(0.1)
         stopped = anyio.current_time()
-    assert anyio.current_time() - stopped == pytest.approx(PACE.drain, abs=0.1)
+    assert anyio.current_time() - stopped == pytest.approx(POLICY.drain, abs=0.1)
     assert sink.taken == [f"a{n}" for n in range(6)]
     assert await store.backlog("hook") == 4
 

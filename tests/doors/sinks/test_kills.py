@@ -15,7 +15,7 @@ LIFE = """
 import os, pathlib, sys, time
 import anyio
 from tests.doors.sinks.conftest import step
-from watcher.sinks.courier import Courier, Pace
+from watcher.sinks.courier import Courier, RetryPolicy
 from watcher.logs import configure_logging
 from watcher.sinks.log import LogSink
 from watcher.store import SqliteStore
@@ -34,7 +34,7 @@ async def main():
     store = SqliteStore(path, now=time.time, sinks=["log"], fault_point=fault)
     await store.open()
     courier = Courier(
-        LogSink(writer.send), store, store, jitter=lambda: 0.5, pace=Pace(batch=3),
+        LogSink(writer.send), store, store, jitter=lambda: 0.5, policy=RetryPolicy(batch=3),
         fault_point=fault,
     )
     async with anyio.create_task_group() as tasks:

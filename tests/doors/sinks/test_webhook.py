@@ -7,82 +7,29 @@ import hashlib
 import hmac
 import json
 import random
-from contextlib import asynccontextmanager, suppress
+import re
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from tests.doors.sinks.conftest import step
+from tests.doors.sinks.conftest import Receiver, receiving, step, talking
 from tests.doors.store.conftest import opened
 from watcher.core.address import url_fault
-from watcher.core.errors import SettingsError, SinkError
+from watcher.core.errors import SinkError
 from watcher.core.model import JobKey, JournalEvent, Level, Phase, Transition
-from watcher.ports import Postponed
-from watcher.sinks.courier import Courier, Pace
-from watcher.sinks.webhook import (
-    WebhookSink,
-    retry_after,
-    sign,
-    signing_key,
-)
+from watcher.core.transitions import transition
+from watcher.ports import Mendable, Undeliverable
+from watcher.sinks.courier import Courier, RetryPolicy
+from watcher.sinks.kinds import open_sink
+from watcher.sinks.post import MENDABLE, PASSING
+from watcher.sinks.webhook import Webhook, WebhookSink, sign, signing_key
 from watcher.store import MemoryStore, SqliteStore
 
 NOW = 1_700_000_000.9
-
-
-class Receiver:
-    """A web server that keeps what it took and answers what the script says."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.taken: list[dict] = []
-        self.url = ""
-
-    async def answer(self, _event: dict) -> web.StreamResponse:
-        return web.Response(status=204)
-
-    async def receive(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        self.requests.append((dict(request.headers), body))
-        response = await self.answer(json.loads(body))
-        if response.status < 300:
-            self.taken.append(json.loads(body))
-        return response
-
-
-@asynccontextmanager
-async def receiving():
-    receiver = Receiver()
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", receiver.receive)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    receiver.url = f"http://127.0.0.1:{port}/hook?token=hidden"
-    yield receiver
-    await runner.cleanup()
-
-
-@asynccontextmanager
-async def talking(behave):
-    """A TCP server that speaks as `behave(stream)` does; yields its URL."""
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
-
-        async def handle(stream):
-            async with stream:
-                with suppress(anyio.BrokenResourceError), anyio.move_on_after(5):
-                    await stream.receive()
-                    await behave(stream)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, handle)
-            yield f"http://127.0.0.1:{port}/hook?token=hidden"
-            tasks.cancel_scope.cancel()
 
 
 def event(name: str = "job.finished", **fields: object) -> JournalEvent:
@@ -96,8 +43,11 @@ def event(name: str = "job.finished", **fields: object) -> JournalEvent:
     return JournalEvent(7, transition)
 
 
-def hook(url: str, **options) -> WebhookSink:
-    return WebhookSink("hook", url, now=lambda: NOW, **options)
+@asynccontextmanager
+async def hook(url: str, **options):
+    given = Webhook(kind="webhook", name="hook", url=url, **options)
+    async with open_sink(given, lambda: NOW) as sink:
+        yield sink
 
 
 async def test_an_event_is_a_cloud_event():
@@ -164,8 +114,20 @@ async def test_without_a_secret_there_is_no_signature():
     assert "webhook-signature" not in receiver.requests[0][0]
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 400, 404, 410, 500, 503])
-async def test_any_answer_but_2xx_is_a_failure_and_no_redirect_is_followed(status):
+VERDICTS = {
+    SinkError: [301, 302, 307, 408, 425, 429, 500, 503],
+    Mendable: [401, 403, 404],
+    Undeliverable: [400, 402, 405, 410, 413, 415, 422, 451, 499],
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [(status, kind) for kind, statuses in VERDICTS.items() for status in statuses],
+)
+async def test_any_answer_but_2xx_is_a_failure_and_no_redirect_is_followed(
+    status, verdict
+):
     async with receiving() as receiver, hook(receiver.url) as sink:
 
         async def answer(_):
@@ -174,6 +136,8 @@ async def test_any_answer_but_2xx_is_a_failure_and_no_redirect_is_followed(statu
         receiver.answer = answer
         with pytest.raises(SinkError, match=f"answered {status}") as caught:
             await sink.deliver([event()])
+    assert type(caught.value) is verdict
+    assert getattr(caught.value, "status_code", status) == status
     assert "hidden" not in str(caught.value)
     assert len(receiver.requests) == 1
 
@@ -190,36 +154,19 @@ async def test_any_2xx_is_taken(status):
     assert len(receiver.taken) == 1
 
 
-async def test_a_request_to_wait_is_passed_on():
+@pytest.mark.parametrize(
+    ("status", "pause"), [(429, 17), (408, 17), (503, 17), (404, None), (400, None)]
+)
+async def test_a_request_to_wait_is_passed_on_where_waiting_helps(status, pause):
     async with receiving() as receiver, hook(receiver.url) as sink:
 
         async def answer(_):
-            return web.Response(status=429, headers={"Retry-After": "17"})
+            return web.Response(status=status, headers={"Retry-After": "17"})
 
         receiver.answer = answer
-        with pytest.raises(Postponed) as caught:
+        with pytest.raises(SinkError) as caught:
             await sink.deliver([event()])
-    assert caught.value.retry_after == 17
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("30", 30),
-        (" 0 ", 0),
-        ("999999", 3600),
-        ("Tue, 14 Nov 2023 22:13:50 GMT", 30),
-        ("Tue, 14 Nov 2023 22:00:00 GMT", 0),
-        ("Tue, 14 Nov 2223 22:00:00 GMT", 3600),
-        ("", None),
-        ("-1", None),
-        ("1.5", None),
-        ("\u0663", None),
-        ("soon", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(value, seconds):
-    assert retry_after({"Retry-After": value}, 1_700_000_000.0) == seconds
+    assert getattr(caught.value, "retry_after", None) == pause
 
 
 async def test_a_receiver_that_hangs_is_given_up_in_time():
@@ -317,28 +264,23 @@ async def test_an_event_without_a_phase_passes_the_phase_filter():
 def test_plain_http_goes_to_loopback_only(url, fault):
     found = url_fault(url)
     assert found is None if fault is None else fault in found
-    if fault:
-        with pytest.raises(SettingsError) as caught:
-            hook(url)
-        assert caught.value.findings[0].startswith("sinks.hook.url: ")
-        assert "hidden" not in str(caught.value)
+
+
+def test_neither_secret_nor_url_is_in_a_repr():
+    given = Webhook(
+        kind="webhook",
+        url="https://example.com/hidden",
+        secret=SecretStr("hidden"),
+    )
+    assert "hidden" not in repr(given)
+    assert "hidden" not in repr(WebhookSink(given, None, lambda: NOW))
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_hidden!", "whsec_aGlk!ZGVu"])
 def test_a_secret_that_cannot_sign_is_refused_unrepeated(secret):
-    with pytest.raises(SettingsError, match=r"sinks\.hook\.secret") as caught:
-        hook("https://example.com", secret=SecretStr(secret))
+    with pytest.raises(ValueError, match="secret") as caught:
+        Webhook(kind="webhook", url="https://example.com", secret=secret)
     assert "hidden" not in str(caught.value)
-
-
-async def test_a_sink_that_is_not_open_takes_nothing():
-    with pytest.raises(SinkError, match="not open"):
-        await hook("https://example.com").deliver([event()])
-
-
-def test_neither_secret_nor_url_is_in_a_repr():
-    sink = hook("https://example.com/hidden", secret=SecretStr("hidden"))
-    assert "hidden" not in repr(sink)
 
 
 def madness(receiver: Receiver, chance: random.Random):
@@ -369,7 +311,7 @@ async def test_through_a_mad_receiver_every_event_arrives_in_the_jobs_order(
     tmp_path, seed
 ):
     chance, jobs = random.Random(seed), [f"j{n}" for n in range(6)]
-    pace = Pace(first_retry=0.01, longest_retry=0.05, lanes=4, batch=7)
+    policy = RetryPolicy(first_retry=0.01, longest_retry=0.05, parallel_jobs=4, batch=7)
     async with (
         opened(tmp_path / "w.db", sinks=["hook"]) as store,
         receiving() as receiver,
@@ -377,7 +319,7 @@ async def test_through_a_mad_receiver_every_event_arrives_in_the_jobs_order(
         anyio.create_task_group() as tasks,
     ):
         receiver.answer = madness(receiver, chance)
-        courier = Courier(sink, store, store, jitter=chance.random, pace=pace)
+        courier = Courier(sink, store, store, jitter=chance.random, policy=policy)
         tasks.start_soon(courier.run)
         for n in range(8):
             await store.commit([step(job, f"{job}-{n}") for job in jobs])
@@ -397,10 +339,74 @@ async def test_a_dead_receiver_costs_a_shutdown_no_more_than_the_drain():
     ):
         store = MemoryStore(now=lambda: NOW, sinks=["hook"])
         await store.commit([step("a", "1")])
-        courier = Courier(sink, store, store, jitter=lambda: 0.5, pace=Pace(drain=0.2))
+        courier = Courier(
+            sink, store, store, jitter=lambda: 0.5, policy=RetryPolicy(drain=0.2)
+        )
         with anyio.fail_after(2):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(courier.run)
                 await anyio.sleep(0.1)
                 courier.stop()
         assert await store.backlog("hook") == 1
+
+
+PAGE = Path("docs/how-to/webhook.md").read_text()
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def shown(language: str) -> str:
+    """The page's one block in this language."""
+    (block,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return block
+
+
+def shown_headers() -> dict[str, str]:
+    _request, *lines = shown("http").splitlines()
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def shown_event() -> JournalEvent:
+    data = json.loads(shown("json"))["data"]
+    name, _, seq, target = (data.pop(k) for k in ("event", "event_id", "seq", "target"))
+    key = JobKey(target, data["job_id"])
+    return JournalEvent(seq, transition(key, name, Level.WARNING, 0, data))
+
+
+async def test_the_example_of_the_page_is_what_is_sent():
+    async with receiving() as receiver:
+        given = Webhook(kind="webhook", url=receiver.url, secret=SECRET)
+        clock = float(shown_headers()["webhook-timestamp"])
+        async with open_sink(given, lambda: clock) as sink:
+            await sink.deliver([shown_event()])
+    ((headers, body),) = receiver.requests
+    assert json.dumps(json.loads(body), indent=2) == shown("json").strip()
+    technical = {"Accept", "Accept-Encoding", "Content-Length", "Host"}
+    said = {name: value for name, value in headers.items() if name not in technical}
+    assert said == {k: v for k, v in shown_headers().items() if k not in technical}
+
+
+@pytest.mark.parametrize("secret", [SECRET, "plain"])
+async def test_the_page_tells_how_to_verify_the_signature(secret, monkeypatch):
+    code = shown("python")
+    assert len(re.findall(r"^ .*$", code, re.MULTILINE)) <= 10
+    exec(code, there := {})
+    async with receiving() as receiver, hook(receiver.url, secret=secret) as sink:
+        await sink.deliver([event()])
+    ((headers, body),) = receiver.requests
+
+    def genuine(key, content, now):
+        monkeypatch.setattr("time.time", lambda: now)
+        return there["is_genuine"](key, headers, content)
+
+    assert genuine(secret, body, NOW)
+    assert not genuine("another", body, NOW)
+    assert not genuine(secret, body + b" ", NOW)
+    assert not genuine(secret, body, NOW + 301), "an old one that is sent again"
+
+
+def test_the_page_tells_of_every_answer():
+    table = PAGE.partition("| answer |")[2]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")]
+    listed = [set(map(int, re.findall(r"\b\d{3}\b", row))) for row in rows]
+    assert MENDABLE in listed
+    assert PASSING in listed

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from watcher import __version__
 from watcher.core.errors import Reason
-from watcher.core.model import Transition
+from watcher.core.model import EventName, Transition
 from watcher.pages.metrics.families import status_word
 from watcher.ports import JobApi, SinkState
 
@@ -134,7 +134,7 @@ class OwnMetrics:
 
     def _count(self, transition: Transition) -> None:
         """Count a transition of a task; one first seen has no latency of detection."""
-        if transition.event != "task.transition":
+        if transition.event != EventName.TASK_TRANSITION:
             return
         target, fields = transition.key.target, transition.fields
         self._transitions.labels(target, status_word(fields["to"])).inc()
@@ -220,9 +220,15 @@ class _SinkCollector(Collector):
             "Events that went past retention without being taken.",
             labels=["sink"],
         )
+        undeliverable = CounterMetricFamily(
+            "watcher_sink_undeliverable",
+            "Events that it refused for ever.",
+            labels=["sink"],
+        )
         for sink in self._sinks:
             backlog.add_metric([sink.name], sink.backlog)
             delivered.add_metric([sink.name], sink.delivered)
             failed.add_metric([sink.name], sink.failed)
             dead.add_metric([sink.name], sink.dead_lettered)
-        return [backlog, delivered, failed, dead]
+            undeliverable.add_metric([sink.name], sink.undeliverable)
+        return [backlog, delivered, failed, dead, undeliverable]
