@@ -4,8 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.core.listing import GIVEN_UP_FOR, MOST_PAGES, Listing, Mode, Sweep
-from watcher.core.model import Job, ListPage
+from watcher.core.errors import Reason
+from watcher.core.listing import (
+    GIVEN_UP_FOR,
+    MOST_PAGES,
+    MOST_ROWS,
+    Listing,
+    Mode,
+    Sweep,
+)
+from watcher.core.model import Job, ListPage, PollFailed
 
 
 def page(ids, total=None, **changes):
@@ -20,6 +28,9 @@ def page(ids, total=None, **changes):
 
 def running(ids):
     return {each: Job(each, "PROCESSING", 0) for each in ids}
+
+
+REJECTED = PollFailed(Reason.REJECTED, 403, error_msg="no")
 
 
 def listing(mode=Mode.LIST, task_interval=30.0, discover=None):
@@ -174,8 +185,6 @@ class TestWorth:
         known.take(page("ab", 2), running("ab"), 100.0)
         assert not known.wanted(2, 109.9)
         assert known.wanted(2, 110.0)
-        known.postponed(200.0)
-        assert not known.wanted(2, 199.0)
 
 
 class TestGivenUp:
@@ -206,11 +215,13 @@ class TestGivenUp:
     def test_so_does_one_that_fails(self):
         known = listing()
         known.take(page("ab", 2), running("ab"), 0.0)
-        known.failed("rejected", 10.0)
+        known.failed(REJECTED, 10.0)
         assert known.active
-        known.failed("rejected", 30.0)
+        known.failed(REJECTED, 30.0)
         assert not known.active
-        assert known.reason == "the list call fails: rejected"
+        assert known.reason == "the list call fails: rejected: no"
+        assert not known.wanted(2, 30.0 + GIVEN_UP_FOR - 1)
+        assert known.wanted(2, 30.0 + GIVEN_UP_FOR)
 
     def test_one_that_fails_is_asked_more_seldom_until_it_is_given_up(self):
         known = listing(discover={"type": "T"})
@@ -226,7 +237,113 @@ class TestGivenUp:
         known.take(page("ab", 2), {}, 0.0)
         assert set(known.found) == {"a", "b"}
         for _ in range(5):
-            known.failed("rejected", 10.0)
+            known.failed(REJECTED, 10.0)
         assert set(known.found) == {"a", "b"}
         assert known.wanted(0, 10_000.0)
         assert not known.active
+
+
+class TestFailing:
+    """The list waits by itself: nothing of it tells when a job may be asked."""
+
+    @pytest.mark.parametrize(
+        "reason", [Reason.THROTTLED, Reason.UNREACHABLE, Reason.SERVER_ERROR]
+    )
+    def test_what_passes_is_tried_again_after_each_pause_and_believed_again(
+        self, reason
+    ):
+        known, pauses, now = listing(), [], 0.0
+        known.take(page("ab", 2), running("ab"), now)
+        for _ in range(7):
+            now = known.due_at
+            assert known.wanted(2, now)
+            known.failed(PollFailed(reason, error_msg="slow"), now)
+            pauses.append(known.due_at - now)
+        assert pauses == [20, 40, 80, 160, 320, 600, 600]
+        assert not known.active
+        assert known.reason == f"the list call fails: {reason}: slow"
+        known.take(page("ab", 2), running("ab"), known.due_at)
+        assert known.active
+        known.failed(PollFailed(reason), 2000.0)
+        assert known.active, "counted from the beginning"
+
+    def test_it_waits_as_long_as_it_was_asked_to(self):
+        known = listing()
+        known.failed(PollFailed(Reason.THROTTLED, retry_after=90.0), 10.0)
+        assert known.due_at == 100.0
+
+    def test_a_long_interval_waits_at_most_twice_its_length(self):
+        known = Listing(Mode.LIST, interval=600.0, task_interval=30.0)
+        for _ in range(9):
+            known.failed(REJECTED, 0.0)
+        assert known.due_at == 1200.0
+
+
+class TestDiscovered:
+    """What is found is what can be asked for, and no more than is wanted."""
+
+    def find(self, known, ids, watched=(), total=None):
+        known.take(page(ids, total or len(ids)), {}, known.due_at, watched=watched)
+        return set(known.found)
+
+    def test_ids_that_cannot_be_asked_for_are_dropped(self):
+        ids = ["good-1", "no good", "../x", "", "templates", "a" * 65, "x\n"]
+        assert self.find(listing(discover={}), ids) == {"good-1"}
+        assert self.find(listing(), ids) == {"good-1"}
+
+    def test_they_count_all_the_same_for_the_pages(self):
+        known = listing(discover={})
+        known.take(page(["?", "!"], 3), {}, 0.0)
+        assert known.page[1] == 2
+        known.take(page("a", 3), {}, 0.0)
+        assert set(known.found) == {"a"}
+
+    def test_no_more_are_found_than_there_is_room_for(self):
+        known = Listing(
+            Mode.LIST,
+            target="prod",
+            interval=10.0,
+            task_interval=30.0,
+            discover={},
+            max_jobs=3,
+        )
+        assert self.find(known, "ab") == {"a", "b"}
+        assert known.notices() == []
+        found = self.find(known, "abcd", watched={"a", "b"})
+        assert found == {"a", "b", "c"}
+        (notice,) = known.notices()
+        assert (notice.event, notice.level) == ("jobs.full", "warning")
+        assert notice.fields == {"target": "prod", "max_jobs": 3}
+        assert self.find(known, "abcd", watched={"a", "b", "c"}) == {"a", "b", "c"}
+        assert known.notices() == [], "told on the edge"
+        # Finished jobs that are still watched take their places until they leave.
+        assert self.find(known, "def", watched={"a", "b", "c"}) == set()
+        assert self.find(known, "def", watched={"f"}) == {"d", "e", "f"}
+        assert known.notices() == []
+        assert self.find(known, "defg", watched={"f"}) == {"d", "e", "f"}
+        assert len(known.notices()) == 1, "there was room meanwhile"
+
+    def test_a_list_without_an_end_is_read_as_far_as_it_is_wanted(self):
+        known = Listing(
+            Mode.LIST, interval=10.0, task_interval=30.0, discover={}, max_jobs=3000
+        )
+        for number in range(3):
+            assert known.page[1] == number * 1000
+            assert not known.found
+            known.take(
+                page(map(str, range(number * 1000, number * 1000 + 1000)), 10**12),
+                {},
+                0.0,
+            )
+        assert len(known.found) == 3000
+        assert [notice.event for notice in known.notices()] == ["jobs.full"]
+        assert known.page[1] == 0
+
+    def test_without_discovery_too_it_has_an_end(self):
+        sweep = Sweep()
+        sweep.take(page(map(str, range(MOST_ROWS)), 10**12))
+        assert (sweep.over, sweep.complete) == (True, False)
+        known = listing(discover={})
+        jobs = [str(number) for number in range(11_000)]
+        known.take(page(jobs[:10_500], 11_000), running(jobs), 0.0)
+        assert known.page[1] == 10_500, "as many as are watched are read in any case"

@@ -41,6 +41,7 @@ OTHER = {
     "missing": LASTED,
     "failures": 1,
     "failure": PollFailed(Reason.THROTTLED),
+    "moves": 1,
     "flagged": frozenset({"W"}),
     "ordinals": {"job.first_seen": 1},
 }

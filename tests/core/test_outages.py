@@ -77,3 +77,53 @@ def test_fields():
     (notice,) = Outages("prod").failed(A, PollFailed(Reason.NOT_FOUND), 7)
     assert notice.fields["job_id"] == "a"
     assert "jobs" not in notice.fields
+
+
+class TestList:
+    """The list call has an outage of its own."""
+
+    def test_it_is_told_on_the_edges(self):
+        outages = Outages("prod")
+        throttled = PollFailed(Reason.THROTTLED, 429, "APIGW.0308", "slow", "r-1")
+        (notice,) = outages.list_failed(throttled)
+        assert (notice.event, notice.level) == ("poll.failing", Level.WARNING)
+        assert notice.fields == {
+            "target": "prod",
+            "call": "list",
+            "reason": "throttled",
+            "status_code": 429,
+            "error_code": "APIGW.0308",
+            "error_msg": "slow",
+            "request_id": "r-1",
+        }
+        assert outages.failing
+        assert outages.list_failed(throttled) == []
+        (notice,) = outages.list_succeeded()
+        assert (notice.event, notice.level) == ("poll.recovered", Level.INFO)
+        assert notice.fields == {
+            "target": "prod",
+            "call": "list",
+            "reason": "throttled",
+        }
+        assert outages.list_succeeded() == []
+        assert not outages.failing
+
+    def test_any_reason_counts_and_a_change_of_it_is_two_edges(self):
+        outages = Outages("prod")
+        outages.list_failed(PollFailed(Reason.MALFORMED))
+        assert outages.failing
+        told = outages.list_failed(PollFailed(Reason.REJECTED))
+        assert [(n.event, n.fields["reason"]) for n in told] == [
+            ("poll.recovered", Reason.MALFORMED),
+            ("poll.failing", Reason.REJECTED),
+        ]
+
+    def test_it_is_not_mixed_with_that_of_the_jobs(self):
+        outages = Outages("prod")
+        outages.list_failed(PollFailed(Reason.UNREACHABLE))
+        assert failed(outages, A, Reason.UNREACHABLE) == [
+            ("poll.failing", Reason.UNREACHABLE)
+        ]
+        assert len(outages.list_succeeded()) == 1
+        assert outages.failing
+        assert outages.of_target() == [A]

@@ -23,7 +23,6 @@ from watcher.core.schedule import (
     Cadence,
     DueQueue,
     Gate,
-    Newest,
     RateLimit,
     backoff,
     next_delay,
@@ -263,29 +262,3 @@ class TestGate:
     def test_a_good_answer_of_the_volley_does_not(self):
         gate = Gate().failed(0, 5, 300, 0, 0)
         assert gate.succeeded(4) is gate
-
-
-class TestNewest:
-    def test_an_answer_that_was_overtaken_is_dropped(self):
-        newest = Newest()
-        newest.begin(KEY, 1.0)
-        assert newest.takes(KEY, 2.0)
-        assert newest.takes(KEY, 5.0)
-        assert not newest.takes(KEY, 3.0)
-        assert newest.takes(KEY, 5.0), "sent at once, as after a resend"
-
-    def test_an_answer_of_an_earlier_watching_is_dropped(self):
-        newest = Newest()
-        newest.begin(KEY, 1.0)
-        newest.forget(KEY)
-        assert not newest.takes(KEY, 2.0)
-        newest.begin(KEY, 3.0)
-        assert not newest.takes(KEY, 2.0)
-        assert newest.takes(KEY, 3.0)
-
-    @given(st.lists(st.floats(0, 100)))
-    def test_what_is_taken_never_goes_back(self, sent):
-        newest = Newest()
-        newest.begin(KEY, 0.0)
-        taken = [at for at in sent if newest.takes(KEY, at)]
-        assert taken == sorted(taken)

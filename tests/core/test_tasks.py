@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from watcher.core import tasks
 from watcher.core.model import Job, JobKey, JobRecord, Phase, Snapshot, Task
-from watcher.core.tasks import MOST_VANISHED, VANISHED_KEPT, without_tasks
-from watcher.core.tracker import advance, forget, is_running_again, resumed
+from watcher.core.tasks import MOST_VANISHED, VANISHED_KEPT
+from watcher.core.tracker import advance, begin, is_running_again, most_told, resumed
 
 KEY = JobKey("prod", "j")
 NEW = JobRecord(KEY, project_id="p")
@@ -113,20 +113,12 @@ class TestResumed:
     def test_the_record_of_another_project_is_not_continued(self):
         record, told = life(NEW, [answer({"a": "FAILED"})])
         other = resumed(record, KEY, "q")
-        assert other == replace(forget(record), project_id="q")
+        assert other == replace(begin(KEY, most_told(record)), project_id="q")
         assert (other.job, other.tasks, other.phase) == (None, (), Phase.UNKNOWN)
         _, again = life(other, [answer({"a": "FAILED"})])
         assert [t.event for t in again] == [t.event for t in told]
         assert not set(ids(told)) & set(ids(again))
         assert {t.fields["project_id"] for t in again} == {"q"}
-
-
-def test_forgetting_a_job_keeps_one_number_for_all_of_its_tasks():
-    ordinals = {"job.finished": 2, "task.transition a": 3, "task.transition b": 1}
-    left = {"job.finished": 2, "task.transition": 3}
-    assert without_tasks(ordinals) == left
-    assert without_tasks(left) == left
-    assert forget(replace(NEW, ordinals=ordinals)) == JobRecord(KEY, ordinals=left)
 
 
 ENDED = Job("j", "FINISHED", updated_at=100.0)

@@ -26,9 +26,14 @@ NOT_JOB_IDS = frozenset({"templates", "services"})
 """What looks like one and is another path of the API."""
 
 
+def is_job_id(value: str) -> bool:
+    """Whether the API could have made this id, so that it can be asked for."""
+    return JOB_ID.fullmatch(value) is not None and value not in NOT_JOB_IDS
+
+
 def check_job_id(value: str) -> str:
     """Return a job id, or raise ValueError where the API could not have made it."""
-    if not JOB_ID.fullmatch(value) or value in NOT_JOB_IDS:
+    if not is_job_id(value):
         raise ValueError(f"'{value[:80]}' is not a job id ({JOB_ID.pattern})")
     return value
 
@@ -218,6 +223,7 @@ class JobRecord:
         missing: Since the first of these.
         failures: Polls running without a good answer.
         failure: The last poll's failure; None after a good answer.
+        moves: Transitions of tasks told so far.
         flagged: Status words that are unknown and were already reported.
         ordinals: Transitions told so far, by subject; makes event ids deterministic.
             A subject is an event, and a task's id with it where it tells of a task;
@@ -241,6 +247,7 @@ class JobRecord:
     missing: Lasted | None = None
     failures: int = 0
     failure: PollFailed | None = None
+    moves: int = 0
     flagged: frozenset[str] = frozenset()
     ordinals: Mapping[str, int] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
-"""Which polls of a target fail and why, told on the edges only.
+"""Which requests of a target fail and why, told on the edges only.
 
 A reason that concerns the whole target is told once for the target, any other once for
-each job; the same holds for the recovery.
+each job; the list call has an outage of its own. The same holds for the recovery.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Outages:
         self._target = target
         self._reasons: dict[JobKey, Reason] = {}
         self._failing: dict[Reason, set[JobKey]] = {reason: set() for reason in Reason}
+        self._list: Reason | None = None
 
     def __iter__(self) -> Iterator[JobKey]:
         """Return the failing jobs."""
@@ -30,8 +31,10 @@ class Outages:
 
     @property
     def failing(self) -> bool:
-        """Whether any job fails for a reason that concerns the whole target."""
-        return any(self._failing[why] for why in Reason if why.concerns_target)
+        """Whether the list call fails, or any job for a reason of the whole target."""
+        return self._list is not None or any(
+            self._failing[why] for why in Reason if why.concerns_target
+        )
 
     def failed(self, key: JobKey, failure: PollFailed, jobs: int) -> list[Notice]:
         """Take note of a failed poll.
@@ -50,16 +53,26 @@ class Outages:
         self._failing[reason].add(key)
         if reason.concerns_target and not first:
             return notices
-        fields = {
-            **self._subject(key, reason),
-            "status_code": failure.status_code,
-            "error_code": failure.error_code,
-            "error_msg": failure.error_msg,
-            "request_id": failure.request_id,
-        }
+        fields = {**self._subject(key, reason), **_details(failure)}
         if reason.concerns_target:
             fields["jobs"] = jobs
         return [*notices, Notice("poll.failing", Level.WARNING, fields)]
+
+    def list_failed(self, failure: PollFailed) -> list[Notice]:
+        """Take note of a list call without a good answer."""
+        if self._list is failure.reason:
+            return []
+        notices = self.list_succeeded()
+        self._list = failure.reason
+        fields = {**self._list_subject(failure.reason), **_details(failure)}
+        return [*notices, Notice("poll.failing", Level.WARNING, fields)]
+
+    def list_succeeded(self) -> list[Notice]:
+        """Take note of a good answer to a list call, or that none is asked any more."""
+        reason, self._list = self._list, None
+        if reason is None:
+            return []
+        return [Notice("poll.recovered", Level.INFO, self._list_subject(reason))]
 
     def succeeded(self, key: JobKey) -> list[Notice]:
         """Take note of a good answer."""
@@ -83,3 +96,15 @@ class Outages:
         if not reason.concerns_target:
             subject["job_id"] = key.job_id
         return {**subject, "reason": reason}
+
+    def _list_subject(self, reason: Reason) -> dict[str, object]:
+        return {"target": self._target, "call": "list", "reason": reason}
+
+
+def _details(failure: PollFailed) -> dict[str, object]:
+    return {
+        "status_code": failure.status_code,
+        "error_code": failure.error_code,
+        "error_msg": failure.error_msg,
+        "request_id": failure.request_id,
+    }

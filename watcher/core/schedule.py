@@ -158,33 +158,6 @@ class DueQueue:
         return self._entries.get(key) != (due, number)
 
 
-class Newest:
-    """Tells which answers were overtaken, by when their requests were sent.
-
-    A slow answer shows an older state than one that was asked for later and came
-    before it: taken in, it would be told as a change back.
-    """
-
-    def __init__(self) -> None:
-        self._sent_at: dict[JobKey, float] = {}
-
-    def begin(self, key: JobKey, now: float) -> None:
-        """Take answers of a job, to what is sent from now on."""
-        self._sent_at[key] = now
-
-    def takes(self, key: JobKey, sent_at: float) -> bool:
-        """Whether an answer is to be taken in; if so, older ones no more."""
-        newest = self._sent_at.get(key)
-        if newest is None or sent_at < newest:
-            return False
-        self._sent_at[key] = sent_at
-        return True
-
-    def forget(self, key: JobKey) -> None:
-        """Take no answer of a job any more."""
-        self._sent_at.pop(key, None)
-
-
 class RateLimit:
     """The request rate of one target: a bucket that holds what a tick may send, and one.
 

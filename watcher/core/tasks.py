@@ -37,14 +37,6 @@ def merge_tasks(record: JobRecord, snapshot: Snapshot) -> JobRecord:
     return _without(merged, _long_gone(absences))
 
 
-def without_tasks(ordinals: Mapping[str, int]) -> Mapping[str, int]:
-    """Give up telling tasks apart in what was told: the largest number holds for all.
-
-    So whichever of them comes back, no event id is used again.
-    """
-    return _joined(ordinals, [subject for subject in ordinals if " " in subject])
-
-
 def _absence(record: JobRecord, task: Task) -> Absence:
     known = record.absences.get(task.id)
     if known is None:

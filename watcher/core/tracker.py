@@ -32,7 +32,7 @@ from watcher.core.model import (
     Tick,
     Transition,
 )
-from watcher.core.tasks import has_vanished, merge_tasks, without_tasks
+from watcher.core.tasks import has_vanished, merge_tasks
 from watcher.core.transitions import (
     DELETED,
     FINISHED,
@@ -49,6 +49,8 @@ from watcher.core.transitions import (
     transition,
 )
 
+EARLIER = ""
+"""Among the ordinals: how often any event was told while the job was watched before."""
 GONE_ANSWERS = 3
 GONE_SPREAD = 30.0
 QUIET_ANSWERS = 2
@@ -90,13 +92,18 @@ def advance(
             return Step(_failed(record, event, now))
 
 
-def forget(record: JobRecord) -> JobRecord:
-    """Return what outlives the watching of a job: how often each event was told.
+def most_told(record: JobRecord) -> int:
+    """Return what outlives the watching of a job: how often an event was told at most.
 
     Without it a job that is watched again would use event ids again, and what has an id
     that was used counts as told.
     """
-    return JobRecord(record.key, ordinals=without_tasks(record.ordinals))
+    return max(record.ordinals.values(), default=0)
+
+
+def begin(key: JobKey, told: int) -> JobRecord:
+    """Return the record of a job that was forgotten, given its `most_told`."""
+    return JobRecord(key, ordinals={EARLIER: told} if told else {})
 
 
 def resumed(known: JobRecord | None, key: JobKey, project_id: str | None) -> JobRecord:
@@ -113,7 +120,7 @@ def resumed(known: JobRecord | None, key: JobKey, project_id: str | None) -> Job
     if project_id is None or record.project_id == project_id:
         return record
     if record.project_id is not None:
-        record = forget(record)
+        record = begin(key, most_told(record))
     return replace(record, project_id=project_id)
 
 
@@ -159,7 +166,8 @@ class _Telling:
     ) -> None:
         task_id = fields.get("task_id")
         subject = event if task_id is None else f"{event} {task_id}"
-        ordinal = self.ordinals.get(subject, self.ordinals.get(event, 0))
+        earlier = max(self.ordinals.get(event, 0), self.ordinals.get(EARLIER, 0))
+        ordinal = self.ordinals.get(subject, earlier)
         self.ordinals[subject] = ordinal + 1
         frame = {
             "project_id": self.record.project_id,
@@ -389,7 +397,9 @@ def _finish(
     elif not after.phase.finished:
         after = replace(after, finished_at=None)
     if telling.told:
-        after = replace(after, ordinals=telling.ordinals)
+        moves = sum(each.event == "task.transition" for each in telling.told)
+        moves += before.moves
+        after = replace(after, ordinals=telling.ordinals, moves=moves)
     return Step(after, tuple(telling.told), notices)
 
 

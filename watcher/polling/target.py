@@ -134,7 +134,7 @@ class Target:
     def __post_init__(self) -> None:
         """Begin with a rate, a listing and no outage."""
         self._rate = RateLimit(self.manner.requests_per_second)
-        self._listing = _listing(self.manner)
+        self._listing = _listing(self.name, self.manner)
         self._outages = Outages(self.name)
 
     # What others may know of it.
@@ -197,7 +197,7 @@ class Target:
         if manner == self.manner:
             return
         self.manner = manner
-        self._listing = _listing(manner)
+        self._listing = _listing(self.name, manner)
         self._rate.limit(manner.requests_per_second)
 
     def _run(self, key: JobKey, now: float) -> None:
@@ -284,6 +284,9 @@ class Target:
         delay = next_delay(record, self._cadence, chance)
         if delay is None:
             self.forget(key)
+        if not self._listing.is_asked(self.running):
+            yield from self._outages.list_succeeded()
+        if delay is None:
             return
         watched = self._running[key]
         if not watched.attempted:
@@ -315,13 +318,13 @@ class Target:
         listing, was_active = asked.listing, asked.listing.active
         if listing is not self._listing or asked.api is not self.api:
             return
-        if not isinstance(page, PollFailed):
-            self._follow(page, records, now)
-        elif page.reason in {Reason.THROTTLED, Reason.UNREACHABLE}:
-            self._note_answer(page, asked.sent_at, now, chance)
-            listing.postponed(self._gate.opens_at)
+        if isinstance(page, PollFailed):
+            listing.failed(page, now)
+            yield from self._outages.list_failed(page)
         else:
-            listing.failed(f"{page.reason}: {page.error_msg}", now)
+            self._follow(asked, page, records, now)
+            yield from self._outages.list_succeeded()
+        yield from listing.notices()
         if listing.active != was_active:
             yield self._mode_changed(now, chance)
 
@@ -334,10 +337,14 @@ class Target:
         return Cadence(manner.interval, manner.backoff_max, look)
 
     def _follow(
-        self, page: ListPage, records: Mapping[JobKey, JobRecord], now: float
+        self,
+        asked: PageLook,
+        page: ListPage,
+        records: Mapping[JobKey, JobRecord],
+        now: float,
     ) -> None:
         known = {key.job_id: records[key].job for key in self._running}
-        for job_id in self._listing.take(page, known, now):
+        for job_id in self._listing.take(page, known, now, sent_at=asked.sent_at):
             self._queue.bring_forward(JobKey(self.name, job_id), now)
         for job_id, row in self._listing.found.items():
             record = records.get(key := JobKey(self.name, job_id))
@@ -399,9 +406,10 @@ class Target:
             yield Notice(event, Level.WARNING if skewed else Level.INFO, fields)
 
 
-def _listing(manner: Manner) -> Listing:
+def _listing(name: str, manner: Manner) -> Listing:
     return Listing(
         manner.mode,
+        target=name,
         interval=manner.interval,
         task_interval=manner.task_interval,
         discover=manner.discover,

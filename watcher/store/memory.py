@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from watcher.core.model import JobKey, JobRecord, JournalEvent, Step
-from watcher.core.tracker import forget
+from watcher.core.tracker import begin, most_told
 from watcher.ports import ALWAYS_HELD, Fence, Pruned, Retention
+from watcher.store.aging import JournalTime
 from watcher.store.growth import Growth
 
 
@@ -30,7 +31,10 @@ class MemoryStore:
     ) -> None:
         self._now = now
         self._retention = retention or Retention()
+        self._time = JournalTime(now(), now())
         self._records: dict[JobKey, JobRecord] = {}
+        self._forgotten: dict[JobKey, int] = {}
+        self._told_before = 0
         self._journal: list[JournalEvent] = []
         self._committed_at: dict[str, float] = {}
         self._outbox: dict[str, dict[int, JournalEvent]] = {name: {} for name in sinks}
@@ -40,14 +44,18 @@ class MemoryStore:
 
     async def load(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
         """Return the records known of these jobs."""
-        return {key: self._records[key] for key in keys if key in self._records}
+        told = {
+            key: max(self._told_before, self._forgotten.get(key, 0)) for key in keys
+        }
+        begun = {key: begin(key, count) for key, count in told.items() if count}
+        known = {key: self._records[key] for key in keys if key in self._records}
+        return begun | known
 
     async def forget(self, keys: Collection[JobKey]) -> None:
         """Forget the records of these jobs, but for what keeps event ids apart."""
         for key in keys:
-            record = self._records.pop(key, None)
-            if record is not None and record.ordinals:
-                self._records[key] = forget(record)
+            if record := self._records.pop(key, None):
+                self._forgotten[key] = most_told(record)
 
     async def commit(
         self,
@@ -55,7 +63,7 @@ class MemoryStore:
         fence: Fence = ALWAYS_HELD,  # noqa: ARG002
     ) -> Sequence[JournalEvent]:
         """Take over records and transitions; an event id already known is left out."""
-        now = self._now()
+        now = self._time.at(self._now())
         events = []
         for step in steps:
             self._records[step.record.key] = step.record
@@ -108,7 +116,7 @@ class MemoryStore:
 
     async def prune(self, now: float) -> Pruned:
         """Drop what is past retention; undelivered events only once past its age."""
-        oldest = now - self._retention.seconds
+        oldest = self._time.at(now) - self._retention.seconds
         expired = {
             event.seq
             for event in self._journal
@@ -124,12 +132,9 @@ class MemoryStore:
             if event.seq in gone:
                 del self._committed_at[event.transition.event_id]
         self._journal = [event for event in self._journal if event.seq not in gone]
-        known = {event.transition.key for event in self._journal}
-        self._records = {
-            key: record
-            for key, record in self._records.items()
-            if key in known or record != forget(record) or not record.ordinals
-        }
+        kept = {event.transition.key for event in self._journal}
+        for key in self._forgotten.keys() - kept:
+            self._told_before = max(self._told_before, self._forgotten.pop(key))
         return Pruned(len(gone), {name: count for name, count in dead.items() if count})
 
     async def watched(self) -> frozenset[JobKey]:

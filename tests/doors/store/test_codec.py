@@ -18,11 +18,17 @@ from watcher.core.model import (
     Task,
     Transition,
 )
-from watcher.store.codec import decode_record, decode_transition, encode
+from watcher.store.codec import (
+    EARLIEST,
+    LATEST,
+    decode_record,
+    decode_transition,
+    encode,
+)
 
 text = st.text(max_size=8)
 maybe_text = st.none() | text
-moment = st.floats(allow_nan=False, allow_infinity=False)
+moment = st.floats(EARLIEST, LATEST)
 maybe_moment = st.none() | moment
 count = st.integers(-(2**63), 2**63 - 1)
 

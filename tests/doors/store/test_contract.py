@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 from tests.doors.store.conftest import Clock, ids, opened, step
-from watcher.core.model import JobKey, JobRecord
-from watcher.ports import ALWAYS_HELD, Retention
+from watcher.core.model import Job, JobKey, JobRecord, Snapshot
+from watcher.core.tracker import advance, begin
+from watcher.ports import ALWAYS_HELD, Pruned, Retention
 from watcher.store import MemoryStore, open_store
 
 A, B = JobKey("prod", "a"), JobKey("prod", "b")
@@ -69,18 +70,48 @@ async def test_a_forgotten_job_is_gone_but_its_journal_stays(open_one):
         assert ids(await store.undelivered("log", 10)) == ["1", "2"]
 
 
-async def test_what_keeps_ids_apart_outlives_it_as_long_as_the_journal(open_one, clock):
-    told = replace(step("a", "1"), record=JobRecord(A, "p", ordinals={"job.first": 1}))
+async def test_what_keeps_ids_apart_outlives_the_job_and_its_journal(open_one, clock):
+    told = replace(step("a", "1"), record=JobRecord(A, "p", ordinals={"x": 3, "y": 1}))
     missed = replace(step("b"), record=JobRecord(B, "p", missing_answers=2))
+    new = JobKey("prod", "new")
     async with open_one(retention=Retention(10.0)) as store:
         await store.commit([told, missed])
         await store.forget([A])
-        assert await store.load([A]) == {A: JobRecord(A, ordinals={"job.first": 1})}
+        assert await store.load([A, new]) == {A: begin(A, 3)}
         await store.prune(clock())
-        assert A in await store.load([A])
+        assert await store.load([A, new]) == {A: begin(A, 3)}
         clock.at += 11.0
         await store.prune(clock())
-        assert await store.load([A, B]) == {B: missed.record}
+        told_again = {A: begin(A, 3), B: missed.record, new: begin(new, 3)}
+        assert await store.load([A, B, new]) == told_again
+
+
+async def test_event_ids_do_not_repeat_after_remove_prune_and_return(open_one, clock):
+    seen = Snapshot(Job("a", "PROCESSING"), ())
+    ids_told = set()
+    async with open_one(retention=Retention(10.0)) as store:
+        for _ in range(3):
+            record = (await store.load([A])).get(A, JobRecord(A))
+            made = advance(record, seen, clock())
+            ids_told |= set(ids(await store.commit([made])))
+            await store.forget([A])
+            clock.at += 11.0
+            await store.prune(clock())
+    assert len(ids_told) == 3
+
+
+async def test_a_clock_that_is_put_right_gives_up_nothing_undelivered(open_one, clock):
+    right, clock.at = clock.at, 1000.0
+    month = Retention(30 * 86_400.0)
+    async with open_one("log", retention=month) as store:
+        await store.commit([step("a", "1")])
+        for clock.at in (right, 0.0, right + 86_400):  # and wrong again meanwhile
+            assert await store.prune(clock.at) == Pruned()
+        assert ids(await store.undelivered("log", 10)) == ["1"]
+        for _ in range(29):
+            clock.at += 86_400.0
+            pruned = await store.prune(clock.at)
+        assert pruned.dead_letters == {"log": 1}, "it ages all the same"
 
 
 async def test_commit_returns_the_events_in_order_with_their_place(open_one):

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from itertools import chain
+from contextlib import closing, contextmanager, suppress
+from itertools import chain, islice
 
 import msgspec
-import structlog
 
-from watcher.core.model import JobKey, JobRecord, JournalEvent, Step, Transition
-from watcher.core.tracker import forget as forget_record
-from watcher.ports import Pruned, Retention
-from watcher.store.codec import (
-    Unreadable,
-    decode_record,
-    decode_transition,
-    encode,
+from watcher.core.model import (
+    JobKey,
+    JobRecord,
+    JournalEvent,
+    Step,
+    Transition,
+    check_job_id,
 )
+from watcher.core.tracker import begin, most_told
+from watcher.ports import Pruned, Retention
+from watcher.store.aging import JournalTime
+from watcher.store.codec import Unreadable, decode_record, decode_transition, encode
 
-log = structlog.get_logger()
-
-
-_DROP_FORGOTTEN = """
-    DELETE FROM records WHERE json_extract(body, '$.job') IS NULL
-    AND json_extract(body, '$.phase') = 'unknown'
-    AND json_extract(body, '$.ordinals') != '{}'
-    AND NOT EXISTS (SELECT 1 FROM journal
-      WHERE journal.target = records.target AND journal.job_id = records.job_id)
+_UNTOLD = """
+    FROM forgotten WHERE NOT EXISTS (SELECT 1 FROM journal
+      WHERE journal.target = forgotten.target AND journal.job_id = forgotten.job_id)
 """
-"""What is left of jobs that are no longer watched goes with their last event."""
+"""Jobs that are no longer watched and of which the journal keeps no event."""
 
 
 class Ledger:
     """The tables of one open database, for its only writer.
+
+    Any call raises `Unreadable` where it meets what no watcher has written.
 
     Attributes:
         last_seq: The highest number that the journal has given.
@@ -54,11 +52,18 @@ class Ledger:
         self._now = now
         self._retention = retention
         self._fault_point = fault_point
+        facts: dict[str, float] = dict(db.execute("SELECT name, value FROM facts"))
+        wall = now()
+        self._time = JournalTime(facts.get("time", wall), facts.get("wall", wall))
+        self._told_before = int(facts.get("told", 0))
         with self._transaction():
             db.executemany(
                 "INSERT OR IGNORE INTO sinks (name) VALUES (?)",
                 [(name,) for name in self._sinks],
             )
+            if not facts:
+                self._date_afresh(wall)
+            self._note_facts()
         self._offered: dict[str, int] = dict(db.execute("SELECT * FROM sinks"))
         self._offered_before = dict(self._offered)
         self.last_seq = highest_seq(db)
@@ -86,28 +91,47 @@ class Ledger:
 
     def load(self, keys: Collection[JobKey]) -> dict[JobKey, JobRecord]:
         """Return the records known of these jobs."""
-        query = "SELECT body FROM records WHERE target = ? AND job_id = ?"
         found = {}
         for key in keys:
-            row = self._db.execute(query, key).fetchone()
-            if row is not None and (record := _readable_record(key, *row)):
+            if record := self._saved(key):
                 found[key] = record
+            elif told := self._told_of(key):
+                found[key] = begin(key, told)
         return found
+
+    def _saved(self, key: JobKey) -> JobRecord | None:
+        query = "SELECT body FROM records WHERE target = ? AND job_id = ?"
+        row = self._db.execute(query, key).fetchone()
+        if row is None:
+            return None
+        record = decode_record(row[0])
+        if record.key != key:
+            raise Unreadable(f"the record of {key.job_id} is another job's")
+        return record
+
+    def _told_of(self, key: JobKey) -> int:
+        query = "SELECT told FROM forgotten WHERE target = ? AND job_id = ?"
+        row = self._db.execute(query, key).fetchone()
+        return max(self._told_before, row[0] if row else 0)
 
     def forget(self, keys: Collection[JobKey]) -> None:
         """Forget the records of these jobs, but for what keeps event ids apart."""
-        left = [forget_record(record) for record in self.load(keys).values()]
+        told = [(*key, most_told(it)) for key in keys if (it := self._saved(key))]
         with self._transaction():
             self._db.executemany(
                 "DELETE FROM records WHERE target = ? AND job_id = ?", keys
             )
-            self._write_records(record for record in left if record.ordinals)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO forgotten (target, job_id, told)"
+                " VALUES (?, ?, ?)",
+                told,
+            )
 
     def commit(self, steps: Sequence[Step]) -> list[JournalEvent]:
         """Write records and transitions; an event id already known is left out."""
         self._fault_point("commit.before")
         records = {step.record.key: step.record for step in steps}
-        now = self._now()
+        now = self._time.at(self._now())
         with self._transaction():
             self._write_records(records.values())
             told = chain.from_iterable(step.transitions for step in steps)
@@ -150,10 +174,8 @@ class Ledger:
             " (SELECT value FROM json_each(?)) ORDER BY outbox.seq LIMIT ?",
             (sink, left_out, limit),
         ).fetchall()
-        events = list(_readable_events(rows, self._offered_before.get(sink, 0)))
-        lost = {seq for seq, _ in rows} - {event.seq for event in events}
-        if lost:
-            self.delivered(sink, lost)
+        before = self._offered_before.get(sink, 0)
+        events = [_event(seq, body, offered_before=before) for seq, body in rows]
         highest = max((event.seq for event in events), default=0)
         if highest > self._offered.get(sink, 0):
             with self._transaction(durable=False):
@@ -182,7 +204,7 @@ class Ledger:
 
     def prune(self, now: float) -> Pruned:
         """Drop what is past retention; undelivered events only once past its age."""
-        oldest = now - self._retention.seconds
+        oldest = self._time.at(now) - self._retention.seconds
         with self._transaction():
             dead = dict(
                 self._db.execute(
@@ -205,13 +227,38 @@ class Ledger:
                 " AND seq NOT IN (SELECT seq FROM outbox)",
                 (self._retention.events,),
             ).rowcount
-            self._db.execute(_DROP_FORGOTTEN)
+            self._drop_forgotten()
+            self._note_facts()
         return Pruned(dropped, dead)
+
+    def _drop_forgotten(self) -> None:
+        """Let go of forgotten jobs; a higher count for all stands in for theirs."""
+        (told,) = self._db.execute(f"SELECT max(told) {_UNTOLD}").fetchone()
+        self._told_before = max(self._told_before, told or 0)
+        self._db.execute(f"DELETE {_UNTOLD}")
+
+    def _note_facts(self) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)",
+            [
+                ("time", self._time.time),
+                ("wall", self._time.wall),
+                ("told", self._told_before),
+            ],
+        )
+
+    def _date_afresh(self, now: float) -> None:
+        """Date what an earlier version wrote under a clock that may have been wrong."""
+        self._db.execute(
+            "UPDATE journal SET committed_at = ?"
+            " WHERE committed_at NOT BETWEEN ? AND ?",
+            (now, now - self._retention.seconds, now),
+        )
 
     def watched(self) -> frozenset[JobKey]:
         """Return the jobs added while running."""
         rows = self._db.execute("SELECT target, job_id FROM watched")
-        return frozenset(JobKey(*row) for row in rows)
+        return frozenset(_key(*row) for row in rows)
 
     def add(self, keys: Collection[JobKey]) -> None:
         """Remember these jobs as added while running."""
@@ -236,36 +283,45 @@ def highest_seq(db: sqlite3.Connection) -> int:
 
 
 def read_events(
-    db: sqlite3.Connection, after: int, limit: int, job_id: str | None
+    db: sqlite3.Connection,
+    after: int,
+    limit: int,
+    job_id: str | None,
+    *,
+    skip_unreadable: bool = False,
 ) -> list[JournalEvent]:
-    """Return events with `seq > after`, oldest first."""
-    if job_id is None:
-        query = "SELECT seq, body FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
-        rows = db.execute(query, (after, limit))
-    else:
-        query = (
-            "SELECT seq, body FROM journal WHERE job_id = ? AND seq > ?"
-            " ORDER BY seq LIMIT ?"
-        )
-        rows = db.execute(query, (job_id, after, limit))
-    return list(_readable_events(rows, 0))
+    """Return events with `seq > after`, oldest first.
+
+    Raises:
+        Unreadable: One is none, and such are not to be skipped.
+    """
+    of_job = "" if job_id is None else "job_id = :job_id AND"
+    rows = db.execute(
+        f"SELECT seq, body FROM journal WHERE {of_job} seq > :after ORDER BY seq",  # noqa: S608
+        {"job_id": job_id, "after": after},
+    )
+    with closing(rows):
+        return list(islice(_events(rows, skip_unreadable), limit))
 
 
-def _readable_events(
-    rows: Iterable[tuple[int, str]], offered_before: int
+def _events(
+    rows: Iterable[tuple[int, object]], skip_unreadable: bool
 ) -> Iterator[JournalEvent]:
     for seq, body in rows:
         try:
-            transition = decode_transition(body)
-        except Unreadable as error:
-            log.warning("store.event_unreadable", seq=seq, error=str(error))
-        else:
-            yield JournalEvent(seq, transition, replayed=seq <= offered_before)
+            yield _event(seq, body)
+        except Unreadable:
+            if not skip_unreadable:
+                raise
 
 
-def _readable_record(key: JobKey, body: str) -> JobRecord | None:
-    try:
-        return decode_record(body)
-    except Unreadable as error:
-        log.warning("store.record_unreadable", **key._asdict(), error=str(error))
-        return None
+def _event(seq: int, body: object, *, offered_before: int = 0) -> JournalEvent:
+    transition = decode_transition(body)
+    return JournalEvent(seq, transition, replayed=seq <= offered_before)
+
+
+def _key(target: object, job_id: object) -> JobKey:
+    if isinstance(target, str) and isinstance(job_id, str):
+        with suppress(ValueError):
+            return JobKey(target, check_job_id(job_id))
+    raise Unreadable("a watched job has no id that can be asked for")

@@ -25,7 +25,8 @@ class JournalFile:
     """The `JournalReader` port on a file; takes no lock.
 
     Between two calls nothing is held open: neither the daemon's write-ahead log nor a
-    file that was replaced.
+    file that was replaced. An event that cannot be read is passed over: its daemon says
+    so, and puts it aside.
 
     Args:
         path: Of the database file.
@@ -44,7 +45,9 @@ class JournalFile:
         Raises:
             StoreError: The file cannot be read.
         """
-        return self._ask([], lambda db: read_events(db, after, limit, job_id))
+        return self._ask(
+            [], lambda db: read_events(db, after, limit, job_id, skip_unreadable=True)
+        )
 
     async def grown(self, after: int) -> int:
         """Wait until the highest number given is another than `after`; return it.

@@ -6,16 +6,17 @@ finished by the next start, so that a crash in between loses nothing more.
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from watcher.core.errors import StoreError
-from watcher.store.codec import Unreadable, decode_record, decode_transition
+from watcher.core.model import check_job_id
+from watcher.store.codec import LATEST, Unreadable, decode_record, decode_transition
+from watcher.store.sqlite.files import PARTS, make_empty, put_in_place, roll_back
 from watcher.store.sqlite.schema import STEPS, VERSION, connect, migrate, refuse_foreign
 
 _LEAP = 1_000_000  # more numbers than a lost tail of the journal can have used
@@ -27,6 +28,14 @@ _TABLES = {  # with the order in which a table is walked
     "outbox": ("sink", "seq"),
     "sinks": ("name",),
     "watched": ("target", "job_id"),
+    "forgotten": ("target", "job_id"),
+    "facts": ("name",),
+}
+
+_SENSE = {  # of a column, by its declared type; SQLite lets any column hold anything
+    "TEXT": "typeof({0}) = 'text'",
+    "INTEGER": f"typeof({{0}}) = 'integer' AND {{0}} BETWEEN 0 AND {_LARGEST}",
+    "REAL": f"typeof({{0}}) = 'real' AND abs({{0}}) <= {LATEST}",
 }
 
 _Row = tuple[object, ...]
@@ -59,41 +68,64 @@ def is_damage(error: sqlite3.Error) -> bool:
     return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-def find_damage(path: Path, *, used_before: bool) -> str | None:
-    """Say what is wrong with a store's file; None for a sound or a missing one.
+def find_damage(path: Path) -> str | None:
+    """Say what is wrong with a store's file; None for a sound one.
 
     Raises:
         StoreError: It is sound, but not ours to open.
         sqlite3.Error: It could not be looked at.
     """
-    if not path.exists():
-        return None
     if not path.is_file():
         raise StoreError(f"{path} is not a file")
-    if path.stat().st_size == 0:
-        return "the file is empty" if used_before else None
     try:
+        roll_back(path)
         with closing(connect(path, read_only=True)) as db:
-            refuse_foreign(db, path)
+            version = refuse_foreign(db, path)
             (answer,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            return _nonsense(db, version) if answer == "ok" else str(answer)
     except sqlite3.DatabaseError as error:
         if is_damage(error):
             return str(error)
         raise
-    return None if answer == "ok" else str(answer)
+
+
+def _nonsense(db: sqlite3.Connection, version: int) -> str | None:
+    """Say which table is missing or holds what its columns are not made for."""
+    there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+    counter = {"sqlite_sequence": _SENSE["INTEGER"].format("seq")} if version else {}
+    for table, sense in (_sense_of(version) | counter).items():
+        if table not in there:
+            return f"table {table} is missing"
+        query = f"SELECT 1 FROM {table} WHERE NOT ({sense}) LIMIT 1"  # noqa: S608
+        if db.execute(query).fetchone():
+            return f"table {table} holds a value of a wrong type"
+    return None
+
+
+def _sense_of(version: int) -> dict[str, str]:
+    """Return what must be true of each row, by the tables of a schema's version."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+        migrate(model, 0, STEPS[:version])
+        return {
+            table: " AND ".join(
+                _SENSE[column[2]].format(column[1])
+                for column in model.execute(f"PRAGMA table_info({table})")
+            )
+            for table in _TABLES
+            if model.execute(f"PRAGMA table_info({table})").fetchone()
+        }
 
 
 def rescue(path: Path, reason: str, now: float) -> Damage:
     """Replace a damaged store by a new one with what could be read of it."""
     partial = path.with_name(f"{path.name}.rescuing")
-    for leftover in (partial, Path(f"{partial}-journal")):
-        leftover.unlink(missing_ok=True)
+    make_empty(partial)
     with (
         closing(connect(partial)) as new,
         closing(connect(path, read_only=True)) as old,
     ):
         _carry_over(old, new, now)
-    partial.rename(_rescued(path))
+    put_in_place(partial, _rescued(path))
     return _exchange(path, reason, now)
 
 
@@ -111,13 +143,10 @@ def _rescued(path: Path) -> Path:
 def _exchange(path: Path, reason: str, now: float) -> Damage:
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    for part in ("", "-wal", "-shm"):
+    for part in PARTS:  # all: what is left would be taken for the new file's own
         with suppress(FileNotFoundError):
             Path(f"{path}{part}").rename(f"{aside}{part}")
-    _rescued(path).rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    put_in_place(_rescued(path), path)
     with closing(connect(path)) as db:
         records, events, undelivered = db.execute(
             "SELECT (SELECT count(*) FROM records), (SELECT count(*) FROM journal),"
@@ -127,15 +156,14 @@ def _exchange(path: Path, reason: str, now: float) -> Damage:
 
 
 def _carry_over(old: sqlite3.Connection, new: sqlite3.Connection, now: float) -> None:
-    old.text_factory = lambda raw: raw.decode("utf-8", "replace")
     version = VERSION
     with suppress(sqlite3.Error):
         version = old.execute("PRAGMA user_version").fetchone()[0]
     version = version if 1 <= version <= VERSION else VERSION
     migrate(new, 0, STEPS[:version])
     new.execute("BEGIN")
-    for table in _TABLES:
-        _copy(table, old, new)
+    for table, sense in _sense_of(version).items():
+        _copy(table, sense, old, new)
     new.execute("DELETE FROM outbox WHERE seq NOT IN (SELECT seq FROM journal)")
     last_seq = max(_last_seq(old), _last_seq(new))
     last_seq = last_seq + _LEAP if last_seq else int(now * 1000)
@@ -148,24 +176,26 @@ def _carry_over(old: sqlite3.Connection, new: sqlite3.Connection, now: float) ->
     migrate(new, version)
 
 
-def _copy(table: str, old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+def _copy(
+    table: str, sense: str, old: sqlite3.Connection, new: sqlite3.Connection
+) -> None:
     columns = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
     marks = ", ".join("?" * len(columns))
     into = f"INSERT OR IGNORE INTO {table} VALUES ({marks})"  # noqa: S608
-    for row in _readable(old, table, columns):
+    what = f"SELECT {', '.join(columns)} FROM {table} WHERE {sense}"  # noqa: S608
+    for row in _readable(old, what, _TABLES[table]):
         if _makes_sense(dict(zip(columns, row, strict=True))):
             new.execute(into, row)
 
 
 def _readable(
-    db: sqlite3.Connection, table: str, columns: Sequence[str]
+    db: sqlite3.Connection, what: str, order: tuple[str, ...]
 ) -> Iterator[_Row]:
     """Walk a table from its start and, where that breaks off, from its end."""
     for direction in ("ASC", "DESC"):
-        order = ", ".join(f"{column} {direction}" for column in _TABLES[table])
-        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}"  # noqa: S608
+        by = ", ".join(f"{column} {direction}" for column in order)
         try:
-            yield from db.execute(query)
+            yield from db.execute(f"{what} ORDER BY {by}")
         except sqlite3.DatabaseError:
             continue
         return
@@ -173,17 +203,18 @@ def _readable(
 
 def _makes_sense(row: dict[str, object]) -> bool:
     """Whether a row's content is whole; SQLite has no checksum to tell."""
-    if not 0 <= _number(row.get("seq", 0)) < _LARGEST:
-        return False
-    body = row.get("body")
+    key = (row.get("target"), row.get("job_id"))
     try:
         if "event_id" in row:
-            return decode_transition(str(body)).event_id == row["event_id"]
-        if body is not None:
-            return decode_record(str(body)).key == (row["target"], row["job_id"])
-    except Unreadable:
+            told = decode_transition(row["body"])
+            return (told.event_id, *told.key) == (row["event_id"], *key)
+        if "body" in row:
+            return decode_record(row["body"]).key == key
+        if "job_id" in row:
+            check_job_id(str(row["job_id"]))
+    except (Unreadable, ValueError):
         return False
-    return True
+    return not any(isinstance(value, bytes) for value in row.values())
 
 
 def _number(value: object) -> int:

@@ -48,16 +48,36 @@ STEPS: Sequence[Sequence[str]] = (
           PRIMARY KEY (target, job_id)) WITHOUT ROWID
         """,
     ),
+    (
+        # Jobs watched no more; `told`: how often one event of theirs was, at most.
+        """
+        CREATE TABLE forgotten (
+          target TEXT NOT NULL, job_id TEXT NOT NULL, told INTEGER NOT NULL,
+          PRIMARY KEY (target, job_id)) WITHOUT ROWID
+        """,
+        "CREATE TABLE facts (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID",
+    ),
 )
 
 VERSION = len(STEPS)
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open a database file; transactions are begun and ended by hand."""
-    mode = "ro" if read_only else "rwc"
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+    """Open a database file that is there; transactions are begun and ended by hand.
+
+    Text that is not UTF-8 is read as bytes, as a blob is.
+    """
+    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+    db.text_factory = _text
+    return db
+
+
+def _text(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def refuse_foreign(db: sqlite3.Connection, path: Path) -> int:

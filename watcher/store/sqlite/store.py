@@ -15,7 +15,14 @@ import structlog
 from watcher.core.errors import StoreError
 from watcher.core.model import JobKey, JobRecord, JournalEvent, Step
 from watcher.ports import ALWAYS_HELD, Fence, Pruned, Retention
+from watcher.store.codec import Unreadable
 from watcher.store.growth import Growth
+from watcher.store.sqlite.files import (
+    create,
+    is_new,
+    keep_private,
+    warn_of_open_folder,
+)
 from watcher.store.sqlite.ledger import Ledger
 from watcher.store.sqlite.lock import FileLock
 from watcher.store.sqlite.rescue import (
@@ -175,26 +182,37 @@ class SqliteStore:
 
     def _call(self, work: Callable[[Ledger], _Result]) -> _Result:
         try:
-            if self._ledger is None:
-                self._ledger = self._open()
-            return work(self._ledger)
-        except sqlite3.Error as error:
-            if is_damage(error) and self._ledger:  # mended by the next call
-                self._suspicion = str(error)
-                self._ledger.close()
-                self._ledger = None
+            try:
+                return self._try(work)
+            except Unreadable:  # mended by now
+                return self._try(work)
+        except (sqlite3.Error, Unreadable) as error:
             raise StoreError(f"{self._path}: {error}") from error
         except OSError as error:
             raise StoreError(f"{self._path}: {error.strerror}") from error
 
+    def _try(self, work: Callable[[Ledger], _Result]) -> _Result:
+        """Do some work; where it meets damage, let the next opening mend it."""
+        if self._ledger is None:
+            self._ledger = self._open()
+        try:
+            return work(self._ledger)
+        except (sqlite3.Error, Unreadable) as error:
+            if isinstance(error, sqlite3.Error) and not is_damage(error):
+                raise
+            self._suspicion = str(error)
+            self._ledger.close()
+            self._ledger = None
+            raise Unreadable(self._suspicion) from error
+
     def _open(self) -> Ledger:
-        self._lock = self._lock or FileLock(Path(f"{self._path}.lock"))
-        damage = finish_rescue(self._path, self._now())
-        reason = self._suspicion or find_damage(
-            self._path, used_before=self._lock.used_before
-        )
-        if reason is not None:
-            damage = rescue(self._path, reason, self._now())
+        if self._lock is None:
+            self._path = self._path.resolve()  # one store by two names has one lock
+            self._lock = FileLock(Path(f"{self._path}.lock"))
+            warn_of_open_folder(self._path)
+        damage = self._mend()
+        if is_new(self._path):
+            create(self._path)
         db = connect(self._path)
         try:
             migrate(db, refuse_foreign(db, self._path))
@@ -213,6 +231,15 @@ class SqliteStore:
         if damage is not None:
             self._on_damage(damage)
         return ledger
+
+    def _mend(self) -> Damage | None:
+        """Leave a sound file, or none; say whether one was replaced."""
+        damage = finish_rescue(self._path, self._now())
+        if is_new(self._path):
+            return damage
+        keep_private(self._path)
+        reason = self._suspicion or find_damage(self._path)
+        return rescue(self._path, reason, self._now()) if reason else damage
 
     def _shut(self) -> None:
         if self._ledger is not None:
