@@ -221,6 +221,17 @@ def test_what_kubernetes_sets_beside_a_service_of_this_name_is_no_setting():
             "sinks.0.secret: must be base64 after whsec_",
         ),
         (with_sink(kind="webhook", url=HOOK, tempo=1), "sinks.0.tempo: unknown"),
+        (
+            {
+                "targets": {
+                    "credentials": {
+                        **MINIMAL["targets"]["prod"],
+                        "credentials": {"kind": "static", "access_key": "AK"},
+                    }
+                }
+            },
+            "targets.credentials.credentials.secret_key: is required",
+        ),
         ({**MINIMAL, "log": {"level": "loud"}}, "log.level: "),
         ({**MINIMAL, "server": {"listen": "10911"}}, "server.listen: "),
         ({**MINIMAL, "poll": {"max_in_flight": 0}}, "poll.max_in_flight: "),

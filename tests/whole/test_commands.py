@@ -53,6 +53,26 @@ def test_wrong_command_line(arguments):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["healthcheck", "check"])
+def test_what_is_asked_often_starts_light(config, command):
+    file = config({"targets": {"prod": target("http://127.0.0.1:1", ["job-1"])}})
+    heavy = "aiohttp", "prometheus_client", "sqlite3", "structlog"
+    script = (
+        "import sys; from watcher.commands.cli import main; "
+        f"main(['{command}', '--config', '{file}', *sys.argv[1:]]); "
+        f"print('loaded', [each for each in {heavy} if each in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+        env=surroundings(WATCHER_SERVER__LISTEN="127.0.0.1:1"),
+    )
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
 def test_alone_it_shows_the_commands():
     done = watcher()
     assert "find out what is wrong" in done.stderr

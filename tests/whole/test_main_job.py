@@ -171,6 +171,9 @@ async def test_job_files_come_and_go(tmp_path):
         values = {"targets": {"prod": target(sim.url, [], job_files=files)}}
         async with running(tmp_path, values) as daemon:
             await daemon.started()
+            line = daemon.first("watcher.started")
+            assert (line["jobs"], line["idle_targets"]) == (0, ["prod"])
+            assert line["level"] == "warning"
             (folder / "a.txt").write_text(f"{first}\n")
             await daemon.until(lambda: daemon.events("job.first_seen"))
             (folder / "b.txt").write_text(f"{second}\n../etc\n")

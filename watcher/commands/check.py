@@ -18,7 +18,6 @@ from watcher.commands.command import (
 from watcher.core.model import JobKey
 from watcher.settings.schema import Settings
 from watcher.settings.showing import as_yaml, marked_yaml
-from watcher.web.web_config import WebConfig
 
 
 def add_to(commands: Commands) -> None:
@@ -33,6 +32,8 @@ def _check(args: argparse.Namespace, flags: Flags) -> int:
     origin = origin_of(args, flags)
     settings = origin.load()
     if settings.server.web_config_file:
+        from watcher.web.web_config import WebConfig
+
         WebConfig(settings.server.web_config_file)
     if args.diff:
         from watcher.commands import daemon_http

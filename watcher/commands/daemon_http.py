@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import http.client
 import ssl
+from pathlib import Path
 
 from watcher.core.errors import SettingsError
 from watcher.settings.schema import Server
-from watcher.web.web_config import WebConfig
 
 TIMEOUT = 3.0
 LARGEST = 64 * 2**20
@@ -66,9 +66,15 @@ def _ask(server: Server, path: str) -> tuple[int, str]:
 def _connect(server: Server) -> http.client.HTTPConnection:
     host, port = server.address
     host = _ANY.get(host, host)
-    if server.web_config_file is None or not WebConfig(server.web_config_file).tls:
+    if server.web_config_file is None or not _has_tls(server.web_config_file):
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT)
     trusting = ssl.create_default_context()
     trusting.check_hostname = False  # the certificate names the service, not loopback
     trusting.verify_mode = ssl.CERT_NONE
     return http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=trusting)
+
+
+def _has_tls(web_config_file: Path) -> bool:
+    from watcher.web.web_config import WebConfig
+
+    return WebConfig(web_config_file).tls is not None

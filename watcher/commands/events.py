@@ -7,8 +7,6 @@ import os
 import sys
 from typing import BinaryIO
 
-import anyio
-
 from watcher.commands.command import Commands, Exit, Flags, add, complain, origin_of
 from watcher.core.errors import SettingsError
 from watcher.core.journal import line
@@ -27,6 +25,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _events(args: argparse.Namespace, flags: Flags) -> int:
+    import anyio
+
     from watcher.store import JournalFile, database_path
 
     path = database_path(origin_of(args, flags).load().store.url)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-import anyio
-
 from watcher.commands.command import Commands, Exit, Flags, add, complain, origin_of
 from watcher.core.errors import SettingsError, SinkError
 from watcher.core.model import JobKey, JournalEvent, Level
@@ -28,6 +26,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _try(args: argparse.Namespace, flags: Flags) -> int:
+    import anyio
+
     from watcher.daemon import app
 
     given = _named(args.name, origin_of(args, flags).load())

@@ -158,16 +158,28 @@ async def run(
         server = _serve(_pages(rooms), _actions(rooms, reloader), reloader)
         url = await stack.enter_async_context(server)
         started(Started(url))
-        log.info(
-            "watcher.started",
-            version=__version__,
-            targets=list(settings.targets),
-            jobs=len(rooms.board.records),
-            listen=url,
-        )
+        _tell_start(settings, rooms.board, url)
         rooms.outside.notifier.ready()
         await _work(rooms, reloader, ending, wishes)
         return ending.exit_code
+
+
+def _tell_start(settings: Settings, board: Board, url: str) -> None:
+    busy = {key.target for key in board.records}
+    idle = [
+        name
+        for name, target in settings.targets.items()
+        if name not in busy and target.discover is None
+    ]
+    tell = log.warning if idle else log.info
+    tell(
+        "watcher.started",
+        version=__version__,
+        targets=list(settings.targets),
+        jobs=len(board.records),
+        idle_targets=idle,
+        listen=url,
+    )
 
 
 async def _open(

@@ -26,7 +26,6 @@ from watcher.core.model import check_job_id
 from watcher.fields import NAME, Duration, Interval, Section, Split
 from watcher.ports import Retention
 from watcher.sinks.kinds import AnySink
-from watcher.store.place import check_url
 
 LARGEST_PORT = 65535
 
@@ -53,6 +52,12 @@ def _check_listen(text: str) -> str:
     except SettingsError as exc:
         raise ValueError(str(exc)) from None
     return text
+
+
+def _check_store(url: str) -> str:
+    from watcher.store.place import check_url  # noqa: PLC0415 - others start without it
+
+    return check_url(url)
 
 
 JobId = Annotated[str, AfterValidator(check_job_id)]
@@ -343,7 +348,7 @@ class Server(Section):
 class Store(Section):
     """Where records and journal are kept."""
 
-    url: Annotated[str, AfterValidator(check_url)] = Field(
+    url: Annotated[str, AfterValidator(_check_store)] = Field(
         "sqlite:///watcher.db",
         description="relative to `$STATE_DIRECTORY` where set, else the working folder; "
         "`sqlite:////absolute/path.db`; `memory:`",

@@ -15,9 +15,6 @@ from pydantic.fields import FieldInfo
 from watcher.fields import UNITS, parse_duration
 from watcher.settings.schema import Settings
 
-_KINDS = {"credentials": 1, "sinks": 2}
-"""Settings of several kinds, and how far behind them pydantic names the kind."""
-
 
 def findings(
     exc: ValidationError, where: Callable[[Sequence[str]], str] = lambda _: ""
@@ -39,11 +36,11 @@ def findings(
 
 def _path(loc: tuple[int | str, ...]) -> list[str]:
     parts = [str(part) for part in loc if part != "[key]"]
-    for name, place in _KINDS.items():
-        if name in parts[:3]:
-            at = parts.index(name) + place
-            del parts[at : at + 1]
-            break
+    # The kind, by which a choice of several was entered.
+    if parts[:1] == ["sinks"]:
+        del parts[2:3]
+    if parts[:1] == ["targets"] and parts[2:3] == ["credentials"]:
+        del parts[3:4]
     return parts
 
 
