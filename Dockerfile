@@ -1,7 +1,7 @@
 # The base is named by tag, so that a rebuild brings its security updates. To build on known bytes,
 # name them by the digest that `docker buildx imagetools inspect python:3.11-slim-bookworm` or
 # `skopeo inspect --format '{{.Digest}}' docker://docker.io/library/python:3.11-slim-bookworm` shows:
-#   --build-arg BASE=python:3.11-slim-bookworm@sha256:…
+#   --build-arg BASE=docker.io/library/python:3.11-slim-bookworm@sha256:…
 # The label org.opencontainers.image.base.name then says which it was.
 #
 # Without a network: fill a folder `wheels` here with
@@ -9,7 +9,7 @@
 #   pip download --require-hashes --only-binary :all: -d wheels -r requirements/dev.txt
 # (of the second only hatchling and what it needs is used), then build with
 # --build-arg PIP_NO_INDEX=1. Everything is checked against the same hashes.
-ARG BASE=python:3.11-slim-bookworm
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
 FROM ${BASE} AS build
 
 ARG PIP_NO_INDEX=
@@ -55,7 +55,7 @@ LABEL org.opencontainers.image.title="devserver-watcher" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.base.name="docker.io/library/${BASE}"
+      org.opencontainers.image.base.name="${BASE}"
 
 # What installs software has no business in a running container.
 RUN rm -rf /usr/local/lib/python3*/site-packages/* /usr/local/bin/pip* /usr/local/bin/wheel

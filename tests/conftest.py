@@ -19,6 +19,7 @@ FIRST = {
     "tests/whole/test_disk.py::": None,
     "tests/real/test_prometheus.py::": "stack",
     "tests/whole/": None,
+    "tests/polling/": None,
 }
 """The long ones are begun in this order, before all others, so that all workers end
 together; those with the name of a fixture go to one worker, which alone makes it."""

@@ -20,7 +20,7 @@ from tests.real.components import (
     output,
     until,
 )
-from tests.real.podman import IMAGE
+from tests.real.podman import BASE, IMAGE
 
 LIMIT = "96m"
 JOBS = 1000
@@ -37,6 +37,7 @@ def test_what_the_image_says_of_itself(podman):
     labels = config["Labels"]
     for name in ("title", "description", "licenses", "version", "revision"):
         assert labels[f"org.opencontainers.image.{name}"]
+    assert labels["org.opencontainers.image.base.name"] == BASE
 
 
 def test_what_the_image_leaves_out(podman):

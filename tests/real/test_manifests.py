@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 
@@ -146,12 +147,24 @@ def test_pods_reach_names_and_the_cloud_and_nothing_in_the_cluster(rendered, nam
         names, cloud = policy["egress"]
         assert {x["port"] for x in names["ports"]} == {53}
         (dns,) = names["to"]
-        assert dns["namespaceSelector"]
-        assert dns["podSelector"]
+        assert dns["namespaceSelector"]["matchLabels"]
+        assert dns["podSelector"]["matchLabels"]
         assert cloud["ports"] == [{"port": 443, "protocol": "TCP"}]
         blocks = [each["ipBlock"] for each in cloud["to"]]
         assert not [x for x in CLOSED if any(admits(b, x) for b in blocks)]
         assert all(any(admits(b, x) for b in blocks) for x in OPEN)
+
+
+def test_the_guide_lets_jobs_in_to_hand_ids_over(rendered, tools, tmp_path):
+    text = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
+    (block,) = re.findall(r"```yaml\n(apiVersion: networking.*?)```", text, re.DOTALL)
+    file = tmp_path / "policy.yaml"
+    file.write_text(block)
+    output(tools / "kubernetes-validate", "-k", VERSIONS[0], "--strict", file)
+    (policies,) = fences(f"{rendered['base']}---\n{block}")
+    ours, added = policies
+    assert ours["ingress"][0]["ports"] == added["ingress"][0]["ports"]
+    assert added["policyTypes"] == ["Ingress"]
 
 
 def test_the_sidecar_is_native_and_the_classic_one_is_not(rendered):
