@@ -416,7 +416,8 @@ async def test_a_kill_after_marking_does_not_repeat(path):
 async def test_growth_of_an_earlier_life_is_known(path):
     await filled(path)
     async with opened(path) as store:
-        assert await store.grown(0) == 120
+        with anyio.fail_after(10):
+            assert await store.grown(0) == 120
 
 
 async def test_a_commit_whose_asker_has_left_is_told_all_the_same(path):
