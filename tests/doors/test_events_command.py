@@ -134,6 +134,9 @@ async def test_the_command_says_what_is_not_there(tmp_path):
     async with opened(tmp_path / "watcher.db") as store:
         await store.commit(told(1))
     assert command("--job", "a", folder=tmp_path).returncode == 0
+    for seq in ("9" * 30, "-1", "x"):
+        done = command("--after", seq, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
     done = command("--job", "b", folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
 

@@ -14,14 +14,22 @@ from watcher.encoding import encode_json
 from watcher.ports import JournalReader
 
 BATCH = 1000
+LONGEST_SEQ = 16
+"""Digits; the numbers of events are exact in JSON."""
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = add(commands, "events", _events, "read the journal")
-    parser.add_argument("--after", type=int, default=0, metavar="SEQ")
+    parser.add_argument("--after", type=_seq, default=0, metavar="SEQ")
     parser.add_argument("--job", metavar="ID")
     parser.add_argument("--follow", action="store_true", help="wait for more")
+
+
+def _seq(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= LONGEST_SEQ):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no number of an event")
+    return int(text)
 
 
 def _events(args: argparse.Namespace, flags: Flags) -> int:

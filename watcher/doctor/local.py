@@ -90,7 +90,7 @@ def _look_at_database(path: Path) -> Finding:
     shown = path.absolute()
     try:
         _try_writing(path)
-        holder = _holder(Path(f"{path}.lock"))
+        holder = _holder(Path(f"{path.resolve()}.lock"))
     except OSError as exc:
         text = f"{exc.filename or shown}: {os.strerror(exc.errno or errno.EIO)}"
         return fail("store", text, _advise_store(exc))

@@ -366,6 +366,7 @@ class Journal(Section):
     max_events: int = Field(
         Retention().events,
         ge=1,
+        le=1_000_000_000,
         description="how many events are kept; those that a sink has not taken yet are "
         "kept beyond it",
     )

@@ -13,6 +13,8 @@ _Value = TypeVar("_Value")
 
 EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
 """The first and the last second that a date can tell, in Unix seconds."""
+LARGEST = 2**53
+"""Beyond it a number is damage, and no longer exact in JSON."""
 
 _RECORD = msgspec.json.Decoder(JobRecord)
 _TRANSITION = msgspec.json.Decoder(Transition)
@@ -32,13 +34,15 @@ def decode_record(text: object) -> JobRecord:
     """Read a record.
 
     Raises:
-        Unreadable: It is none, or it has a time that is no date.
+        Unreadable: It is none, or it has a time or a count that cannot be.
     """
     record = _decode(_RECORD, text)
     if not all(
         EARLIEST <= time <= LATEST for time in _times(record) if time is not None
     ):
         raise Unreadable("a time is no date")
+    if max(record.ordinals.values(), default=0) > LARGEST:
+        raise Unreadable("an event was told more often than can be")
     return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,9 @@ from watcher.core.model import (
 )
 from watcher.store.codec import (
     EARLIEST,
+    LARGEST,
     LATEST,
+    Unreadable,
     decode_record,
     decode_transition,
     encode,
@@ -74,7 +77,7 @@ records = st.builds(
     missing_answers=count,
     failure=st.none() | failures,
     flagged=st.frozensets(text, max_size=3),
-    ordinals=st.dictionaries(text, count, max_size=3),
+    ordinals=st.dictionaries(text, st.integers(0, LARGEST), max_size=3),
 )
 values = st.recursive(
     st.none() | st.booleans() | count | moment | text,
@@ -103,3 +106,8 @@ def test_a_transition_comes_back_equal_and_in_order(transition):
     loaded = decode_transition(encode(transition))
     assert loaded == transition
     assert list(loaded.fields) == list(transition.fields)
+
+
+def test_what_is_no_text_is_none_of_ours():
+    with pytest.raises(Unreadable, match="no text"):
+        decode_record(encode(JobRecord(JobKey("prod", "a"))).encode())

@@ -141,8 +141,8 @@ class Ledger:
                 ((sink, event.seq) for event in events for sink in self._sinks),
             )
             self._fault_point("commit.after_write")
-        self.last_seq = highest_seq(self._db)  # a commit that failed may have come true
         self._fault_point("commit.after_commit")
+        self.last_seq = highest_seq(self._db)  # a commit that failed may have come true
         return events
 
     def _write_records(self, records: Iterable[JobRecord]) -> None:

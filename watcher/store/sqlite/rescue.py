@@ -15,12 +15,17 @@ from pathlib import Path
 
 from watcher.core.errors import StoreError
 from watcher.core.model import check_job_id
-from watcher.store.codec import LATEST, Unreadable, decode_record, decode_transition
+from watcher.store.codec import (
+    LARGEST,
+    LATEST,
+    Unreadable,
+    decode_record,
+    decode_transition,
+)
 from watcher.store.sqlite.files import PARTS, make_empty, put_in_place, roll_back
 from watcher.store.sqlite.schema import STEPS, VERSION, connect, migrate, refuse_foreign
 
 _LEAP = 1_000_000  # more numbers than a lost tail of the journal can have used
-_LARGEST = 2**53  # beyond it a number is damage, and no longer exact in JSON
 
 _TABLES = {  # with the order in which a table is walked
     "records": ("rowid",),
@@ -34,7 +39,7 @@ _TABLES = {  # with the order in which a table is walked
 
 _SENSE = {  # of a column, by its declared type; SQLite lets any column hold anything
     "TEXT": "typeof({0}) = 'text'",
-    "INTEGER": f"typeof({{0}}) = 'integer' AND {{0}} BETWEEN 0 AND {_LARGEST}",
+    "INTEGER": f"typeof({{0}}) = 'integer' AND {{0}} BETWEEN 0 AND {LARGEST}",
     "REAL": f"typeof({{0}}) = 'real' AND abs({{0}}) <= {LATEST}",
 }
 
@@ -232,6 +237,6 @@ def _last_seq(db: sqlite3.Connection) -> int:
     ):
         with suppress(sqlite3.Error):
             number = _number(db.execute(query).fetchone()[0])
-            if number < _LARGEST:
+            if number < LARGEST:
                 highest = max(highest, number)
     return highest
