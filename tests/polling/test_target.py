@@ -15,6 +15,7 @@ from watcher.core.model import (
     PollFailed,
     Snapshot,
 )
+from watcher.core.trust import Trust
 from watcher.polling.release import key_is_full, next_release, release
 from watcher.polling.target import Look, Manner, PageLook, Target
 
@@ -306,24 +307,111 @@ def test_a_wrong_clock_is_said_on_the_edges():
     assert said == ["clock.skewed", "clock.agreed", "clock.skewed"]
 
 
+ROWS = tuple(Job(key.job_id, "PROCESSING", updated_at=1.0) for key in keys(20))
+PAGE = ListPage(ROWS, 20)
+
+
+def sweep(one, now, page=PAGE, sent=None):
+    """Answer the page that is due now, and add what else is sent; return what is said."""
+    requests = looks([one], now)
+    asked = next(each for each in requests if isinstance(each, PageLook))
+    if sent is not None:
+        sent += [each for each in requests if isinstance(each, Look)]
+    known = {key: JobRecord(key) for key in keys(20)}
+    return list(one.take_page(asked, page, known, now, 0.0))
+
+
+def briefly(notices):
+    return [
+        (each.event, each.fields.get("mode") or each.fields.get("call"))
+        for each in notices
+    ]
+
+
 def test_the_list_is_relied_on_once_it_has_shown_its_use_and_no_longer():
     one = target(jobs=20, mode=Mode.LIST, task_interval=100.0)
-    rows = tuple(Job(key.job_id, "PROCESSING") for key in keys(20))
-    known = {key: JobRecord(key) for key in keys(20)}
-
-    def sweep(now, page):
-        asked = next(r for r in looks([one], now) if isinstance(r, PageLook))
-        return [
-            (each.event, each.fields["mode"])
-            for each in one.take_page(asked, page, known, now, 0.0)
-            if each.event == "poll.mode"
-        ]
-
-    assert sweep(0.0, ListPage(rows, 20)) == [("poll.mode", "list")]
-    assert sweep(10.0, ListPage(rows, 20)) == []
+    assert briefly(sweep(one, 0.0)) == [("poll.mode", "list")]
+    assert sweep(one, 10.0) == []
     refused = PollFailed(Reason.REJECTED, error_msg="no")
-    assert sweep(20.0, refused) == []
-    assert sweep(40.0, refused) == [("poll.mode", "detail")]
+    assert briefly(sweep(one, 20.0, refused)) == [("poll.failing", "list")]
+    assert briefly(sweep(one, 40.0, refused)) == [("poll.mode", "detail")]
+
+
+class TestFailingList:
+    def test_a_throttled_list_holds_no_look_back(self):
+        one = target(jobs=20, mode=Mode.LIST, requests_per_second=100.0)
+        slow = PollFailed(Reason.THROTTLED, retry_after=600.0)
+        sent = []
+        assert briefly(sweep(one, 0.0, slow, sent)) == [("poll.failing", "list")]
+        assert len([*sent, *looks([one], 0.1)]) == 16, "as many as may be in flight"
+        assert one.failing
+
+    def test_its_outage_is_over_with_a_good_page(self):
+        one = target(jobs=20, mode=Mode.LIST, max_in_flight=99)
+        sweep(one, 0.0, FAILED[Reason.MALFORMED])
+        assert briefly(sweep(one, 20.0)) == [
+            ("poll.recovered", "list"),
+            ("poll.mode", "list"),
+        ]
+        assert not one.failing
+
+    def test_its_outage_is_over_where_it_is_asked_no_more(self):
+        one = target(jobs=1, mode=Mode.LIST)
+        sent = []
+        sweep(one, 0.0, FAILED[Reason.SERVER_ERROR], sent)
+        (look,) = [*sent, *looks([one], 0.1)]
+        ended = JobRecord(A, phase=Phase.SUCCEEDED, job=GOOD.job)
+        assert briefly(answer(one, look, record=ended)) == [("poll.recovered", "list")]
+        assert not one.failing
+
+
+class TestTrust:
+    """In list mode the look at single tasks is as far apart as the list has earned."""
+
+    def relied_on(self, sent=None):
+        one = target(
+            jobs=20,
+            mode=Mode.LIST,
+            task_interval_max=600.0,
+            max_in_flight=99,
+            requests_per_second=1000.0,
+        )
+        sweep(one, 0.0, sent=sent)
+        return one
+
+    def look(self, one, now, moves, updated_at=None):
+        due = next(one for one in looks([one], now) if isinstance(one, Look))
+        job = Job(due.key.job_id, "PROCESSING", updated_at=updated_at)
+        record = JobRecord(due.key, phase=Phase.ACTIVE, job=job, moves=moves)
+        return answer(one, due, now=now, record=record)
+
+    def test_a_lie_brings_the_looks_of_all_jobs_forward(self):
+        sent = []
+        one = self.relied_on(sent)
+        one.resume(Trust(600.0))
+        for number, look in enumerate([*sent, *looks([one], 0.1)]):
+            answer(one, look, now=0.2, chance=number / 20)
+        times = [one.due_at(key) for key in keys(20)]
+        first = min(times)
+        assert max(times) > 300
+        for now in range(10, int(first), 10):
+            sweep(one, float(now))
+        said = self.look(one, first, moves=1, updated_at=1.0)
+        assert [(n.event, n.fields["interval"]) for n in said] == [("poll.trust", 30.0)]
+        assert max(one.due_at(key) for key in keys(20)) <= first + 30.0
+
+    def test_another_manner_keeps_what_was_earned_within_its_bounds(self):
+        one = self.relied_on()
+        one.resume(Trust(240.0))
+        one.change(Manner(mode=Mode.LIST, task_interval_max=120.0))
+        assert one.trust.interval == 120.0
+
+    def test_another_list_begins_afresh_and_that_is_said(self):
+        one = self.relied_on()
+        one.resume(Trust(240.0))
+        one.reopen(FakeApi(), 5.0)
+        said = [n for n in sweep(one, 5.0) if n.event == "poll.trust"]
+        assert [n.fields["interval"] for n in said] == [30.0]
 
 
 def test_good_answers_after_an_outage_bring_the_failed_jobs_forward():

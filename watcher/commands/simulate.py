@@ -26,6 +26,9 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--tasks", type=int, default=16, help="of each job")
     parser.add_argument("--speed", type=float, default=1.0, help="times real time")
     parser.add_argument(
+        "--endless", action="store_true", help="follow each job that ends by another"
+    )
+    parser.add_argument(
         "--faults", type=_fault_script, default=(), help="text or a JSON file"
     )
     parser.add_argument(
@@ -59,6 +62,7 @@ def _serve(args: argparse.Namespace, _: Flags) -> int:
         jobs=args.jobs,
         tasks=args.tasks,
         speed=args.speed,
+        endless=args.endless,
         faults=args.faults,
         credentials=args.key,
     )

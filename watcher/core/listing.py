@@ -10,7 +10,7 @@ list is asked for; absence proves nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -166,7 +166,7 @@ class Listing:
         now: float,
         *,
         sent_at: float | None = None,
-        watched: Collection[str] | None = None,
+        watched: Callable[[], Collection[str]] | None = None,
     ) -> Collection[str]:
         """Take in a page.
 
@@ -175,8 +175,8 @@ class Listing:
             running: The unfinished watched jobs as last known, by id.
             now: Monotonic seconds.
             sent_at: When the page was asked for, likewise; None is `now`.
-            watched: Ids of all watched jobs of the target, the finished ones too; None
-                where there are no others.
+            watched: Gives the ids of all watched jobs of the target, the finished ones
+                too; None where there are no others.
 
         Returns:
             Ids of watched jobs to ask for at once; empty until the sweep is over.
@@ -190,7 +190,7 @@ class Listing:
             return ()
         sweep, self._sweep = self._sweep, Sweep()
         self.due_at = max(now, self._began + self._interval)
-        self.found = self._admitted(sweep, running if watched is None else watched)
+        self.found = self._admitted(sweep, watched or running.keys)
         news = self._rows.swept(sweep.rows, running, now)
         self._weigh(self._rows.settle(self._began))
         self._judge(sweep, running, now)
@@ -239,13 +239,18 @@ class Listing:
         self._useless = self._failures = 0
         self._given_up_until = -math.inf
         self.due_at = now
+        before, self.trust = self.trust, Trust(self._bounds[0])
+        self._notices.extend(changed(self._target, before, self.trust))
 
-    def _admitted(self, sweep: Sweep, watched: Collection[str]) -> Mapping[str, Job]:
+    def _admitted(
+        self, sweep: Sweep, watched: Callable[[], Collection[str]]
+    ) -> Mapping[str, Job]:
         rows = {each: row for each, row in sweep.rows.items() if is_job_id(each)}
         if not self.discovers:
             return rows
-        room = max(0, self._max_jobs - len(watched))
-        fresh = [each for each in rows if each not in watched]
+        known = watched()
+        room = max(0, self._max_jobs - len(known))
+        fresh = [each for each in rows if each not in known]
         cut = not sweep.complete and len(sweep.rows) >= self._max_jobs
         full = cut or len(fresh) > room
         if full and not self._full:

@@ -294,27 +294,29 @@ class Target:
         """Set when a job is asked next, and yield what there is to say of the target."""
         key, failure = look.key, record.failure
         if failure is None:
-            self._listing.looked(record, look.sent_at, now)
-            yield from self._listing.notices()
             yield from self._outages.succeeded(key)
+            before = self.trust.interval
+            self._listing.looked(record, look.sent_at, now)
+            yield from self._believed(before, now, chance)
         else:
             yield from self._outages.failed(key, failure, self.running)
         yield from self._compare_clocks()
         delay = next_delay(record, self._cadence, chance)
         if delay is None:
             self.forget(key)
+        else:
+            self._put_back(look, delay, 0.0 if failure else chance)
         if not self._listing.is_asked(self.running):
             yield from self._outages.list_succeeded()
-        if delay is None:
-            return
-        watched = self._running[key]
+
+    def _put_back(self, look: Look, delay: float, earlier: float) -> None:
+        watched = self._running[look.key]
         if not watched.attempted:
             watched.attempted = True
             self._unattempted -= 1
-            if failure is None:
-                delay *= 1 - (1 - SOONEST_SECOND_LOOK) * chance
+            delay *= 1 - (1 - SOONEST_SECOND_LOOK) * earlier
         # On a grid, so that what is due within one tick is sent together.
-        self._queue.put(key, tick_before(look.sent_at + delay))
+        self._queue.put(look.key, tick_before(look.sent_at + delay))
 
     def take_page(
         self,
@@ -335,6 +337,7 @@ class Target:
         """
         self._page = None
         listing, was_active = asked.listing, asked.listing.active
+        before = listing.trust.interval
         if listing is not self._listing or asked.api is not self.api:
             return
         if isinstance(page, PollFailed):
@@ -344,7 +347,7 @@ class Target:
         else:
             self._follow(asked, page, records, now)
             yield from self._outages.list_succeeded()
-        yield from listing.notices()
+        yield from self._believed(before, now, chance)
         if listing.active != was_active:
             yield self._mode_changed(now, chance)
 
@@ -364,9 +367,12 @@ class Target:
         now: float,
     ) -> None:
         running = {key.job_id: records[key].job for key in self._running}
-        watched = {key.job_id for key in records if key.target == self.name}
         news = self._listing.take(
-            page, running, now, sent_at=asked.sent_at, watched=watched
+            page,
+            running,
+            now,
+            sent_at=asked.sent_at,
+            watched=lambda: {k.job_id for k in records if k.target == self.name},
         )
         for job_id in news:
             self._queue.bring_forward(JobKey(self.name, job_id), now)
@@ -376,9 +382,9 @@ class Target:
                 self._run(key, now)
 
     def _mode_changed(self, now: float, chance: float) -> Notice:
-        active = self._listing.active
+        active, manner = self._listing.active, self.manner
         if not active:
-            self._spread_out(self._running, now, chance)
+            self._spread_out(self._running, now, chance, manner.interval)
         fields = {
             "target": self.name,
             "mode": Mode.LIST if active else Mode.DETAIL,
@@ -398,7 +404,8 @@ class Target:
         if isinstance(outcome, Snapshot) or not outcome.reason.concerns_target:
             self._gate = before.succeeded(sent_at)
             if before.failures >= REAL_OUTAGE and not self._gate.failures:
-                self._spread_out(self._outages.of_target(), now, chance)
+                failed = self._outages.of_target()
+                self._spread_out(failed, now, chance, self.manner.interval)
             return
         ceiling, wait = self._cadence.ceiling, retry_after(outcome)
         self._gate = before.failed(sent_at, now, ceiling, chance, wait)
@@ -406,18 +413,28 @@ class Target:
         if counted and outcome.reason is Reason.THROTTLED:
             self._rate.slow_down(now)
 
-    def _spread_out(self, keys: Iterable[JobKey], now: float, chance: float) -> None:
-        """Make jobs due within one interval from now, one after the other.
+    def _believed(self, before: float, now: float, chance: float) -> Iterator[Notice]:
+        """Look at all jobs sooner where the list was believed more `before`."""
+        after = self.trust.interval
+        if after < before:
+            self._spread_out(self._running, now, chance, after)
+        yield from self._listing.notices()
+
+    def _spread_out(
+        self, keys: Iterable[JobKey], now: float, chance: float, over: float
+    ) -> None:
+        """Make jobs due within so many seconds from now, one after the other.
 
         Args:
             keys: Those of them that are queued.
             now: Monotonic seconds.
-            chance: Where in the interval the round begins, so that targets drift apart.
+            chance: Where in these the round begins, so that targets drift apart.
+            over: Seconds.
         """
         these = list(keys)
         for place, key in enumerate(these):
             share = (place / len(these) + chance) % 1
-            self._queue.bring_forward(key, now + self.manner.interval * share)
+            self._queue.bring_forward(key, now + over * share)
 
     def _compare_clocks(self) -> Iterator[Notice]:
         skew = self.api.clock_skew

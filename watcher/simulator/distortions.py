@@ -71,6 +71,13 @@ def _flip(answer: Document) -> bool:
     return bool(ended)
 
 
+def _stale_rows(answer: Document) -> bool:
+    rows = [row for row in answer.get("data") or [] if row["status"] == PROCESSING]
+    for row in rows:
+        row.update(update_at=row["create_at"], abnormal_count=0)
+    return bool(rows)
+
+
 def _unknown_words(answer: Document) -> bool:
     return _write(answer, {"status": "HIBERNATING"}, {"status": "QUEUED"})
 
@@ -110,6 +117,7 @@ DISTORTIONS: Mapping[str, Callable[[Document], bool]] = {
     "null_tasks": _null_tasks,
     "vanish": _vanish,
     "flip": _flip,
+    "stale_rows": _stale_rows,
     "unknown_words": _unknown_words,
     "wrong_types": _wrong_types,
     "bad_utf8": _bad_utf8,

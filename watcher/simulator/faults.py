@@ -54,6 +54,7 @@ KINDS: Mapping[str, str] = {
     "null_tasks": "a task list that is null",
     "vanish": "the first task is left out",
     "flip": "all ended tasks are back in PROCESSING",
+    "stale_rows": "a list whose rows do not move while a job runs",
     "unknown_words": "status words that no edition knows",
     "wrong_types": "fields of another type than documented",
     "bad_utf8": "texts that are not UTF-8",

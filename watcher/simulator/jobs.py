@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -25,18 +26,38 @@ from watcher.simulator.timeline import (
     tell,
 )
 
+KEPT = 20
+"""Jobs that stay of each row of successors, that which runs included."""
+
+FOLLOW_UP_EVERY = 0.1
+"""Scenario seconds."""
+
+LONGEST_CHAIN = 600.0
+"""Scenario seconds for which successors are made up that nobody has asked for."""
+
 
 class Jobs:
     """All jobs, by id. A job that is not yet created is not there."""
 
-    def __init__(self, scenario: Scenario, clock: ScenarioClock) -> None:
-        """Compute the scenario's jobs; their tasks are computed when asked for."""
+    def __init__(
+        self, scenario: Scenario, clock: ScenarioClock, *, endless: bool = False
+    ) -> None:
+        """Compute the scenario's jobs; their tasks are computed when asked for.
+
+        Args:
+            scenario: What happens.
+            clock: When it does.
+            endless: Whether each job that ends is followed by a new one.
+        """
         self._scenario = scenario
         self._clock = clock
         self._jobs = {job.id: job for job in map(scenario.job, range(scenario.jobs))}
         self._order = [(job.created, job.id) for job in self._jobs.values()]
         self._edited: dict[str, tuple[TaskScript, ...]] = {}
         self._asked_for = 0
+        self._chains = [[job_id] for job_id in self._jobs] if endless else []
+        self._generations = [0] * len(self._chains)
+        self._followed_up = -math.inf
         self._computed = lru_cache(maxsize=2048)(
             lambda job_id: scenario.tasks_of(self._jobs[job_id], scenario.fleet())
         )
@@ -44,15 +65,18 @@ class Jobs:
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids of all jobs, oldest first, those still to come included."""
+        self._follow_up()
         return tuple(job_id for _, job_id in self._order)
 
     def find(self, job_id: str) -> JobScript | None:
         """Return a job that exists now."""
+        self._follow_up()
         job = self._jobs.get(job_id)
         return job if job and job.created <= self._clock.now() else None
 
     def present(self) -> list[JobScript]:
         """Return the jobs that exist now, oldest first."""
+        self._follow_up()
         end = bisect_right(self._order, self._clock.now(), key=_moment)
         return [self._jobs[job_id] for _, job_id in self._order[:end]]
 
@@ -156,9 +180,35 @@ class Jobs:
         self._edited[job_id] = self.tasks(job_id)
         self._jobs[job_id] = replace(job, changes=changes)
 
+    def _follow_up(self) -> None:
+        now = self._clock.now()
+        if now - self._followed_up < FOLLOW_UP_EVERY:
+            return
+        self._followed_up = now
+        for slot, chain in enumerate(self._chains):
+            while (ended := _end(self._jobs[chain[-1]])) <= now:
+                self._generations[slot] += 1
+                created = max(ended, now - LONGEST_CHAIN)
+                job = self._scenario.next_job(slot, self._generations[slot], created)
+                self._jobs[job.id] = job
+                insort(self._order, (job.created, job.id), key=_moment)
+                chain.append(job.id)
+                for job_id in chain[:-KEPT]:
+                    self._forget(job_id)
+                del chain[:-KEPT]
+
+    def _forget(self, job_id: str) -> None:
+        self._order.remove((self._jobs.pop(job_id).created, job_id))
+        self._edited.pop(job_id, None)
+
 
 def _moment(entry: tuple[float, str]) -> float:
     return entry[0]
+
+
+def _end(job: JobScript) -> float:
+    last = job.changes[-1]
+    return math.inf if last.status == PROCESSING else last.at
 
 
 def _open(task: TaskScript, now: float) -> bool:

@@ -19,11 +19,14 @@ class Dialect:
         job_words: Whether the detail call tells PROCESSING and FINISHED, or always
             ACTIVE; the list call always tells the former.
         skipped: The word for a task that was not carried out.
+        rows: Whether a job's update_at and abnormal_count move with each of its tasks,
+            or only when the job itself ends.
     """
 
     timestamps: Literal["int", "string", "iso"] = "int"
     job_words: Literal["finished", "active"] = "finished"
     skipped: Literal["SKIPPED", "DELETE"] = "SKIPPED"
+    rows: Literal["tasks", "ends"] = "tasks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class SimulatorOptions:
         failing: Share of jobs on which tasks fail.
         arrive_over: Jobs are created one after another over so many scenario seconds;
             0 means that all exist at the start.
+        endless: Whether each job that ends is followed by a new one.
         dialect: Which edition of the API is spoken.
         paging: What the list call does with `limit` and `offset`.
         page_size: Rows of a page where `limit` does not say.
@@ -70,6 +74,7 @@ class SimulatorOptions:
     speed: float = 1.0
     failing: float = 0.25
     arrive_over: float = 0.0
+    endless: bool = False
     dialect: Dialect = field(default_factory=Dialect)
     paging: Literal["honoured", "ignored", "refused"] = "honoured"
     page_size: int = 10

@@ -11,6 +11,7 @@ from watcher.simulator.options import Dialect
 from watcher.simulator.timeline import (
     DELETED,
     FAILED,
+    PROCESSING,
     Change,
     JobScript,
     TaskScript,
@@ -70,7 +71,7 @@ class View:
             "description": job.description,
             "type": job.type,
             "status": self.status(job),
-            "abnormal_count": sum(state.status == FAILED for state in states),
+            "abnormal_count": self._abnormal(job, states),
             "create_at": self._time(self._milliseconds(job.created)),
             "update_at": self._time(self._updated(job, states)),
         }
@@ -80,9 +81,14 @@ class View:
         state = latest(job.changes, self.now)
         return state.status if state else ""
 
+    def _abnormal(self, job: JobScript, states: Sequence[Change]) -> int:
+        if self.dialect.rows == "ends" and self.status(job) == PROCESSING:
+            return 0
+        return sum(state.status == FAILED for state in states)
+
     def _updated(self, job: JobScript, states: Sequence[Change]) -> int:
         own = latest(job.changes, self.now)
-        if own is not None and own.status == DELETED:
+        if own and (own.status == DELETED or self.dialect.rows == "ends"):
             return self._milliseconds(own.at)
         newest = max((state.at for state in states), default=job.created)
         created = self._milliseconds(job.created)

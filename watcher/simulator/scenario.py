@@ -78,6 +78,12 @@ class Scenario:
         draw = _draw(self.seed, "job", index)
         return _script(draw, ROTATION[index % len(ROTATION)], created)
 
+    def next_job(self, slot: int, generation: int, created: float) -> JobScript:
+        """Return the job that follows one of the scenario's, `generation` later."""
+        work = ROTATION[(slot + generation) % len(ROTATION)]
+        draw = _draw(self.seed, "next", slot, generation)
+        return _script(draw, work, created)
+
     def new_job(self, serial: int, type_word: str, created: float) -> JobScript:
         """Return a job that somebody asks for; `serial` tells such jobs apart."""
         return _script(_draw(self.seed, "new", serial), work_of(type_word), created)

@@ -99,7 +99,7 @@ class Simulator:
             arrive_over=options.arrive_over,
             skipped=options.dialect.skipped,
         )
-        self.jobs = Jobs(scenario, self.clock)
+        self.jobs = Jobs(scenario, self.clock, endless=options.endless)
         self.gateway = Gateway(options, self.clock.wall, self.clock.elapsed)
         self.faults = FaultBook(options.faults, options.seed)
         self.requests = RequestLog(options.log_size)

@@ -13,10 +13,12 @@ from watcher.core.model import (
     Job,
     JobKey,
     JobRecord,
+    Lasted,
     Level,
     Phase,
     PollFailed,
     Task,
+    Tick,
     Transition,
 )
 from watcher.store.codec import (
@@ -64,6 +66,7 @@ jobs = st.builds(
 failures = st.builds(
     PollFailed, st.sampled_from(Reason), st.none() | count, maybe_text, maybe_text
 )
+lasted = st.builds(Lasted, moment, moment, st.builds(Tick, moment, moment))
 records = st.builds(
     JobRecord,
     keys,
@@ -74,7 +77,10 @@ records = st.builds(
     absences=st.dictionaries(text, st.builds(Absence, count, moment), max_size=2),
     first_seen_at=maybe_moment,
     finished_at=maybe_moment,
+    lagging=st.none() | lasted,
     missing_answers=count,
+    missing=st.none() | lasted,
+    moves=count,
     failure=st.none() | failures,
     flagged=st.frozensets(text, max_size=3),
     ordinals=st.dictionaries(text, st.integers(0, LARGEST), max_size=3),
