@@ -51,22 +51,20 @@ class Way:
     title: str
     mode: Mode
     task_interval: float = 30.0
+    task_interval_max: float = 600.0
     paging: str = "honoured"
     seconds: float = 10 * MINUTE
 
 
 WAYS = (
     Way("detail", Mode.DETAIL, seconds=MINUTE),
+    Way("list, defaults", Mode.LIST),
+    Way("list, never stretched", Mode.LIST, task_interval_max=30.0, seconds=2 * MINUTE),
     Way(
-        "list, `task_interval: 30s` (the default)", Mode.LIST, 30.0, seconds=2 * MINUTE
-    ),
-    Way("list, `task_interval: 10m`", Mode.LIST, 600.0),
-    Way(
-        "list, `task_interval: 10m`, but paging is ignored",
+        "list, defaults, but paging is ignored",
         Mode.LIST,
-        600.0,
-        "ignored",
-        MINUTE,
+        paging="ignored",
+        seconds=MINUTE,
     ),
 )
 
@@ -109,6 +107,9 @@ class Silence:
     def polled(self, *_, **__):
         return None
 
+    def listed(self, *_):
+        return None
+
     def committed(self, _):
         return None
 
@@ -133,6 +134,7 @@ def prod(cloud, way, interval):
     manner = Manner(
         interval=interval,
         task_interval=way.task_interval,
+        task_interval_max=way.task_interval_max,
         requests_per_second=5000.0,
         max_in_flight=5000,
         mode=way.mode,

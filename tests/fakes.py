@@ -117,11 +117,15 @@ class FakeObserver:
 
     def __init__(self):
         self.polls = []
+        self.pages = []
         self.commits = []
         self.transitions = []
 
     def polled(self, target, seconds, lag, failure):
         self.polls.append((target, seconds, lag, failure))
+
+    def listed(self, target, failure):
+        self.pages.append((target, failure))
 
     def committed(self, seconds):
         self.commits.append(seconds)

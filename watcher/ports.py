@@ -329,6 +329,9 @@ class Observer(Protocol):
     ) -> None:
         """Count one poll: its duration, how late it was sent, and how it ended."""
 
+    def listed(self, target: str, failure: Reason | None) -> None:
+        """Count one page of the list call, and how it ended."""
+
     def committed(self, seconds: float) -> None:
         """Count one commit, and how long it took."""
 

@@ -223,13 +223,13 @@ class TestGivenUp:
         assert not known.wanted(2, 30.0 + GIVEN_UP_FOR - 1)
         assert known.wanted(2, 30.0 + GIVEN_UP_FOR)
 
-    def test_one_that_fails_is_asked_more_seldom_until_it_is_given_up(self):
+    def test_one_that_fails_is_asked_ever_more_seldom(self):
         known = listing(discover={"type": "T"})
         pauses = []
         for _ in range(4):
-            known.failed("rejected", 1000.0)
+            known.failed(REJECTED, 1000.0)
             pauses.append((known.due_at - 1000.0) / 10.0)
-        assert pauses == [2, 4, 2, 4]
+        assert pauses == [2, 4, 8, 16]
 
     def test_discovery_goes_on_with_it_and_keeps_what_was_found(self):
         known = listing(Mode.DETAIL, discover={"type": "T"})

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,20 @@ from hypothesis import strategies as st
 
 from watcher.core.errors import Malformed
 from watcher.core.model import Item, Job, Snapshot, Task
-from watcher.core.wire import LONGEST_MESSAGE, decode_job, decode_page, parse_time
+from watcher.core.wire import (
+    LARGEST_COUNT,
+    LONGEST_ID,
+    LONGEST_MESSAGE,
+    LONGEST_NAME,
+    LONGEST_WORD,
+    MOST_ENTRIES,
+    MOST_ITEMS,
+    MOST_ROWS,
+    MOST_TASKS,
+    decode_job,
+    decode_page,
+    parse_time,
+)
 
 PAGE_EXAMPLE = {
     "create_at": 1757558550702,
@@ -224,6 +238,113 @@ def test_long_texts_are_cut():
     task = decode(tasks=[{"id": "t", "message": "x" * 10**6}]).tasks[0]
     assert len(task.message) == LONGEST_MESSAGE
     assert task.message.endswith("…")
+
+
+@pytest.mark.parametrize("char", ["x", "é", "阿", "\N{GRINNING FACE}", '"', "\\"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize("lead", ["", "x", "xx"])
+def test_the_beginning_of_a_text_among_strange_fields(char, ascii_only, lead):
+    """A text that is read as a piece of the body, since another field is strange."""
+    text = lead + char * 300_000
+    fields = {"id": "j", "name": text, "type": {}, "description": text}
+    job = decode_job(json.dumps(fields, ensure_ascii=ascii_only).encode(), "j").job
+    assert (len(job.name), len(job.description)) == (LONGEST_NAME, LONGEST_MESSAGE)
+    assert job.description == text[: LONGEST_MESSAGE - 1] + "…"
+    assert job.type is None
+
+
+def test_what_only_describes_and_is_huge_is_nothing():
+    huge = [{}] * 100_000
+    job = decode(
+        name=huge,
+        items=huge,
+        description=[{}],
+        tasks=[{"id": "t", "cloud_server": {"id": "c", "x": huge}, "message": 5}],
+    )
+    assert (job.job.name, job.job.items, job.job.description) == (None, (), None)
+    assert job.tasks == (Task("t", "UNKNOWN", message="5"),)
+
+
+def test_items_and_their_entries_are_cut():
+    spec = {f"{number}" + "k" * 1000: "v" for number in range(MOST_ENTRIES + 1)}
+    items = decode(items=[{"type": "A", "spec": spec}] * 2).job.items
+    assert len(items[0].spec) == MOST_ENTRIES
+    assert max(map(len, items[0].spec)) == LONGEST_NAME
+    assert len(decode(items=[{"type": "A"}] * (MOST_ITEMS + 1)).job.items) == MOST_ITEMS
+
+
+def test_a_word_of_8_megabytes_is_cut():
+    word = "x" * 8_000_000
+    snapshot = decode(status=word, tasks=[{"id": "t", "status": word}])
+    assert len(snapshot.job.status) == len(snapshot.tasks[0].status) == LONGEST_WORD
+
+
+@pytest.mark.parametrize("length", [LONGEST_ID + 1, 8_000_000])
+def test_an_id_that_is_too_long_is_refused_unquoted(length):
+    for decode_any in (
+        lambda: decode(tasks=[{"id": "x" * length}]),
+        lambda: decode_page(json.dumps({"data": [{"id": "x" * length}]}).encode()),
+    ):
+        with pytest.raises(Malformed) as caught:
+            decode_any()
+        assert "xx" not in caught.value.message
+    assert decode(tasks=[{"id": "x" * LONGEST_ID}]).tasks
+
+
+def test_a_count_that_nobody_can_count_to():
+    assert decode(abnormal_count=LARGEST_COUNT).job.abnormal_count == LARGEST_COUNT
+    for count in (LARGEST_COUNT + 1, 10**30, "9" * 4000):
+        with pytest.raises(Malformed):
+            decode(abnormal_count=count)
+
+
+BOMB = 32 * 1024 * 1024
+MOST_HELD = 80 * 1024 * 1024  # a text that is no UTF-8 is held twice
+BOMBS = {
+    "tasks": (b'"tasks":[', b'{"id":"1"},'),
+    "empty": (b'"tasks":[', b'{"x":[]},'),
+    "items": (b'"items":[', b"{},"),
+    "spec": (b'"items":[{"spec":[', b"{},"),
+    "entry": (b'"items":[{"spec":{"a":[', b'"ab",'),
+    "name": (b'"name":[', b'"ab",'),
+    "unheard": (b'"unheard":[', b"[],"),
+    "message": (b'"tasks":[{"id":"1","message":[', b"1.5,"),
+    "server": (b'"tasks":[{"id":"1","cloud_server":[', b"{},"),
+}
+
+
+@pytest.mark.parametrize("name", [*BOMBS, "bytes"])
+def test_a_bomb_of_32_megabytes_is_not_unpacked(name):
+    lead, part = BOMBS.get(name, (b'"name":"', b"\xff"))
+    ends = b"".join({91: b"]", 123: b"}"}.get(each, b"") for each in reversed(lead))
+    filled = part * (BOMB // len(part)) + (b"{}" if name in BOMBS else b'"')
+    body = b'{"id":"j",' + lead + filled + ends + b"}"
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(Malformed):
+            decode_job(body, "j")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MOST_HELD
+
+
+@pytest.mark.parametrize("strange", [{}, {"name": {}}])
+def test_more_tasks_than_allowed_are_refused(strange):
+    tasks = [{"id": str(number)} for number in range(21)]
+    body = json.dumps({"id": "j", **strange, "tasks": tasks}).encode()
+    with pytest.raises(Malformed, match="more tasks"):
+        decode_job(body, "j", max_tasks=20)
+    assert len(decode_job(body, "j", max_tasks=21).tasks) == 21
+    many = [{"id": str(number)} for number in range(MOST_TASKS)]
+    assert len(decode(tasks=many).tasks) == MOST_TASKS
+
+
+def test_more_rows_than_a_page_may_have_are_refused():
+    rows = [{"id": "a"}] * (MOST_ROWS + 1)
+    with pytest.raises(Malformed, match="jobs"):
+        decode_page(json.dumps({"data": rows}).encode())
+    assert decode_page(json.dumps({"data": rows[1:]}).encode()).rows
 
 
 def test_a_page_of_the_list():

@@ -47,7 +47,7 @@ def answer(one, look, outcome=GOOD, now=0.1, record=None, chance=0.0):
         failure=failure,
         failures=int(failure is not None),
     )
-    return list(one.settle(look, known, chance))
+    return list(one.settle(look, known, now, chance))
 
 
 class TestWhatIsDue:

@@ -179,7 +179,8 @@ class Cloud:
             task: {"status": "FAILED", "message": "power lost"}
             for task in list(tasks)[:failing]
         }
-        self.told(f"jobs/{job_id}", json.dumps({"tasks": failed, "finish": True}))
+        end = {"tasks": failed, "finish": True, "status": "FINISHED"}
+        self.told(f"jobs/{job_id}", json.dumps(end))
 
 
 @contextmanager

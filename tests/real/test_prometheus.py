@@ -84,8 +84,9 @@ def stack(tmp_path_factory):
     with (
         webhook() as (hook, told),
         alertmanager(folder, hook) as manager,
-        cloud(folder, jobs=4, tasks=4, speed=1) as simulated,
+        cloud(folder, jobs=4, tasks=4) as simulated,
     ):
+        simulated.told("clock", '{"advance": 0.1}', "PUT")  # by then all have tasks
         values = configuration(
             simulated.url, simulated.job_ids, finished={"retention": f"{RETENTION}s"}
         )

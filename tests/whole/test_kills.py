@@ -11,6 +11,7 @@ from tests.whole.daemon import target
 from tests.whole.lives import (
     FAULTS,
     ROOT,
+    ROUND,
     check_story,
     end_well,
     journal,
@@ -64,6 +65,7 @@ async def test_nothing_is_lost_and_nothing_repeated(tmp_path, part, capsys):
         replays = check_story(lives.story, journal(tmp_path))
         unrest.check(lives.story.told())
     assert not [line for line in silence if "event_id" in line]
+    assert kills < 2 * ROUND or fell.keys() >= FAULTS.keys()
     with capsys.disabled():
         print(f"\n{summary(lives.story, replays)}\nkills: {dict(fell)}")
 

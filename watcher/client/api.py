@@ -17,7 +17,7 @@ from watcher.client.shared import OnRequest, RequestKind, SharedClient
 from watcher.client.transport import BODY_LIMIT, Route, route_to, tls_context
 from watcher.core.errors import Malformed, Refusal, Rejected
 from watcher.core.model import ListPage, Snapshot, check_job_id
-from watcher.core.wire import decode_job, decode_page
+from watcher.core.wire import MOST_TASKS, decode_job, decode_page
 
 _PROJECT_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -34,6 +34,7 @@ class ApiTarget:
         iam_endpoint: Address of IAM; None for the region's own.
         timeout: Seconds for one request.
         body_limit: Largest answer that is read, in bytes.
+        max_tasks: How many a job may have.
         ca_file: PEM file of the only authorities to trust; None for the system's.
     """
 
@@ -45,6 +46,7 @@ class ApiTarget:
     body_limit: int = BODY_LIMIT
     ca_file: Path | None = None
     name: str = ""
+    max_tasks: int = MOST_TASKS
 
     def route(self, address: str) -> Route:
         """Return the way to one of its addresses.
@@ -73,6 +75,7 @@ class DevServerApi:
         on_request: OnRequest | None = None,
     ) -> None:
         self._clock = shared.clock
+        self._max_tasks = target.max_tasks
         self._gateway = Gateway(
             shared, credentials, on_request or _count_nothing, target.name
         )
@@ -125,7 +128,7 @@ class DevServerApi:
                 kind="detail",
                 route=self._route,
                 path=f"/v1/{project_id}/dev-servers/jobs/{job_id}",
-                decode=lambda body: decode_job(body, job_id),
+                decode=lambda body: decode_job(body, job_id, self._max_tasks),
                 project_id=project_id,
             )
         )

@@ -35,14 +35,9 @@ def check_endpoint(url: str) -> str:
     Raises:
         ValueError: Not an https address; http is for a loopback address only.
     """
-    try:
-        parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        parts, usable = urlsplit(""), False
-    clean = _PRINTABLE.fullmatch(url) is not None
-    if not usable or not clean or parts.scheme not in {"http", "https"}:
+    if not is_address(url):
         raise ValueError("must be an address such as https://host or https://host:port")
+    parts = urlsplit(url)
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("must not hold a user, a query or a fragment")
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
@@ -51,6 +46,17 @@ def check_endpoint(url: str) -> str:
             "and is taken for a loopback address only"
         )
     return url.rstrip("/")
+
+
+def is_address(url: str) -> bool:
+    """Tell whether a text is the address of a host, with http or https."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    clean = _PRINTABLE.fullmatch(url) is not None
+    return usable and clean and parts.scheme in {"http", "https"}
 
 
 def _checked(region: str) -> str:

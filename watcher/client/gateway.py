@@ -12,6 +12,8 @@ from http import HTTPStatus
 from traceback import format_tb
 from typing import Generic, TypeVar
 
+import anyio
+import anyio.to_thread
 import structlog
 
 from watcher.client.classify import classify, not_about_a_job, request_id_of
@@ -20,7 +22,7 @@ from watcher.client.credentials.base import Credentials, Proof, Token
 from watcher.client.masking import Mask, of_request
 from watcher.client.shared import OnRequest, RequestKind, SharedClient
 from watcher.client.signing import Call, Key, Query, sign
-from watcher.client.transport import Answer, Route, exchange, in_time
+from watcher.client.transport import LARGE, Answer, Route, answered, in_time
 from watcher.core.errors import (
     ApiError,
     JobNotFound,
@@ -190,11 +192,17 @@ class Gateway:
         call = self._call(question, proof)
         self._on_request(question.kind)
         sent = clock.machine_time()
-        answer = await exchange(self._shared.session, route, call)
-        received = clock.machine_time()
-        clock.note(route.host, answer.headers.get("Date", ""), sent, received)
-        mask = self._mask(proof) | of_request(call.headers)
-        return _read(question, mask, answer, received)
+        async with answered(self._shared.session, route, call) as answer:
+            received = clock.machine_time()
+            clock.note(route.host, answer.headers.get("Date", ""), sent, received)
+            mask = self._mask(proof) | of_request(call.headers)
+            if len(answer.body) <= LARGE:
+                return _read(question, mask, answer, received)
+            # Beside the loop, which goes on meanwhile.
+            limiter = self._shared.decoding
+            return await anyio.to_thread.run_sync(
+                _read, question, mask, answer, received, limiter=limiter
+            )
 
     def _mask(self, proof: Proof | None) -> Mask:
         if proof is not self._cover.proof:

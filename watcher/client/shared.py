@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import aiohttp
+import anyio
 
 from watcher.client.breaker import Breakers
 from watcher.client.clock import ServerClock
@@ -18,8 +19,15 @@ OnRequest = Callable[[RequestKind], None]
 
 @dataclass(frozen=True, slots=True)
 class SharedClient:
-    """Connections, the servers' time, and the breakers."""
+    """Connections, the servers' time, and the breakers.
+
+    Attributes:
+        decoding: Lets one large answer be read at a time, in a thread of its own.
+    """
 
     session: aiohttp.ClientSession
     clock: ServerClock
     breakers: Breakers
+    decoding: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(1)
+    )

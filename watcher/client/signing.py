@@ -50,7 +50,7 @@ class Key:
             "security token": "-" if token is None else token.get_secret_value(),
         }
         for name, value in parts.items():
-            if not value or not _VISIBLE.issuperset(value):
+            if not is_visible(value):
                 msg = f"the {name} is empty or holds spaces or unprintable characters"
                 raise ValueError(msg)
 
@@ -69,6 +69,11 @@ class Key:
         """What must never be shown."""
         token = self.security_token
         return (self.secret_key,) if token is None else (self.secret_key, token)
+
+
+def is_visible(value: str) -> bool:
+    """Tell whether a text can stand in a header as it is."""
+    return bool(value) and _VISIBLE.issuperset(value)
 
 
 @dataclass(frozen=True, slots=True)

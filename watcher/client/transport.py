@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Awaitable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -29,12 +29,10 @@ from watcher.core.errors import Malformed, Unreachable
 _Result = TypeVar("_Result")
 
 BODY_LIMIT = 32 * 1024 * 1024
-_LARGE = 512 * 1024
+LARGE = 512 * 1024
+"""Bytes; what is larger is read one answer after the other, and beside the loop."""
 _KEEPALIVE = 75.0
 _LONGEST_HEADER = 65_536  # an IAM token may take several times aiohttp's 8 KiB
-
-# Read one after the other, or requests in flight times the limit would be held at once.
-_one_large_body = anyio.Lock()
 
 # The first that fits: each class stands before those that it is one of.
 _SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
@@ -70,6 +68,7 @@ class Route:
         body_limit: Largest answer that is read, in bytes.
         tls: Trust of its own, or None for the process's.
         proxy: Address of the proxy on the way, or None.
+        large: Its turn for an answer that is large: one at a time.
     """
 
     origin: str
@@ -77,6 +76,7 @@ class Route:
     body_limit: int = BODY_LIMIT
     tls: ssl.SSLContext | None = None
     proxy: str | None = field(default=None, repr=False)
+    large: anyio.Lock = field(default_factory=anyio.Lock, repr=False, compare=False)
 
     @property
     def host(self) -> str:
@@ -122,15 +122,13 @@ class Answer:
     body: bytes = field(repr=False)
 
 
-def open_session(max_in_flight: int = 16) -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
     """Open the connections that all targets share; close it with `async with`.
 
-    Args:
-        max_in_flight: Connections kept to one host at most.
+    There are as many as requests on their way: each target has a limit of its own.
     """
     connector = aiohttp.TCPConnector(
         limit=0,
-        limit_per_host=max_in_flight,
         keepalive_timeout=_KEEPALIVE,
     )
     return aiohttp.ClientSession(
@@ -177,14 +175,33 @@ async def exchange(session: aiohttp.ClientSession, route: Route, call: Call) -> 
         Unreachable: No complete answer.
         Malformed: The answer is larger than the route allows.
     """
-    try:
-        return await _exchange(session, route, call)
-    except (aiohttp.ClientError, OSError, UnicodeError) as exc:
-        failure = Unreachable(_explain(exc, call.host))
+    async with answered(session, route, call) as answer:
+        return answer
+
+
+@asynccontextmanager
+async def answered(
+    session: aiohttp.ClientSession, route: Route, call: Call
+) -> AsyncIterator[Answer]:
+    """Do as `exchange` does; inside, an answer that is large keeps its place.
+
+    Raises:
+        Unreachable: As `exchange` does, or it took too long for others that wait.
+    """
+    async with AsyncExitStack() as place:
+        try:
+            answer = await _exchange(session, route, call, place)
+        except (aiohttp.ClientError, OSError, UnicodeError) as exc:
+            failure = Unreachable(_explain(exc, call.host))
+        else:
+            yield answer
+            return
     raise failure
 
 
-async def _exchange(session: aiohttp.ClientSession, route: Route, call: Call) -> Answer:
+async def _exchange(
+    session: aiohttp.ClientSession, route: Route, call: Call, place: AsyncExitStack
+) -> Answer:
     query = canonical_query(call.query)
     url = f"{route.origin}{call.path}{'?' if query else ''}{query}"
     async with session.request(
@@ -196,25 +213,71 @@ async def _exchange(session: aiohttp.ClientSession, route: Route, call: Call) ->
         ssl=route.tls or True,
         proxy=route.proxy,
     ) as response:
-        body = await _read(response, route.body_limit)
+        body = await _read(response, route, place)
         return Answer(response.status, response.headers, body)
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _read(
+    response: aiohttp.ClientResponse, route: Route, place: AsyncExitStack
+) -> bytes:
     chunks = []
     size = 0
-    async with AsyncExitStack() as turn:
-        async for chunk in response.content.iter_any():
-            if size <= _LARGE < size + len(chunk):
-                await turn.enter_async_context(_one_large_body)
-            size += len(chunk)
-            if size > limit:
-                raise Malformed(
-                    f"the answer is larger than {limit} bytes",
-                    status_code=response.status,
-                )
-            chunks.append(chunk)
+    async for chunk in response.content.iter_any():
+        if size <= LARGE < size + len(chunk):
+            await place.enter_async_context(route.large)
+            await place.enter_async_context(large_answers.place())
+        size += len(chunk)
+        if size > route.body_limit:
+            raise Malformed(
+                f"the answer is larger than {route.body_limit} bytes",
+                status_code=response.status,
+            )
+        chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+class LargeAnswers:
+    """Places for answers that are large, over all targets.
+
+    Where all are taken, who waits for `patience` seconds gets the one that has been taken
+    the longest: a server that sends slowly holds up nobody but itself.
+    """
+
+    def __init__(self, places: int, patience: float) -> None:
+        self._free = anyio.Semaphore(places)
+        self._patience = patience
+        self._taken: list[anyio.CancelScope] = []
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Take a place.
+
+        Raises:
+            Unreachable: It was given to another.
+        """
+        await self._wait()
+        with anyio.CancelScope() as scope:
+            self._taken.append(scope)
+            try:
+                yield
+            finally:
+                if scope in self._taken:
+                    self._taken.remove(scope)
+                self._free.release()
+        if scope.cancelled_caught:
+            raise Unreachable("a large answer came too slowly, while others waited")
+
+    async def _wait(self) -> None:
+        while True:
+            with anyio.move_on_after(self._patience):
+                await self._free.acquire()
+                return
+            if self._taken:
+                self._taken.pop(0).cancel()
+
+
+large_answers = LargeAnswers(places=4, patience=2.0)
+"""Of the whole process, as its memory is: four of `BODY_LIMIT` at once."""
 
 
 def _explain(exc: BaseException, host: str) -> str:

@@ -186,7 +186,7 @@ async def _open(
     stack: AsyncExitStack, settings: Settings, writer: LineWriter, fault: FaultPoint
 ) -> _Outside:
     sinks = await _open_sinks(stack, settings, writer)
-    session = await stack.enter_async_context(open_session(_most_in_flight(settings)))
+    session = await stack.enter_async_context(open_session())
     return _Outside(
         store=await stack.enter_async_context(_open_store(settings, sinks, fault)),
         doors=Targets(session, wall),
@@ -305,10 +305,6 @@ async def _look_regularly(rooms: _Rooms, ending: Ending) -> None:
         rooms.outside.notifier.status(rooms.watch_list.summary)
         ending.look()
         await anyio.sleep(LOOK_EVERY)
-
-
-def _most_in_flight(settings: Settings) -> int:
-    return settings.poll.max_in_flight * len(settings.targets)
 
 
 async def _open_sinks(

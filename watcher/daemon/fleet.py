@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from watcher.core.listing import MOST_JOBS
 from watcher.core.model import JobKey
 from watcher.polling.target import Manner, Target
 from watcher.ports import JobApi
@@ -97,8 +98,10 @@ def _manner(target: given.Target, poll: given.Poll) -> Manner:
         interval=poll.interval,
         backoff_max=poll.backoff_max,
         task_interval=poll.task_interval,
+        task_interval_max=poll.task_interval_max,
         requests_per_second=poll.requests_per_second,
         max_in_flight=poll.max_in_flight,
         mode=poll.mode,
-        discover=None if found is None else found.filters,
+        discover=found.filters if found else None,
+        max_jobs=found.max_jobs if found else MOST_JOBS,
     )

@@ -14,7 +14,11 @@ from watcher.client.clock import ServerClock
 from watcher.client.credentials.base import Credentials
 from watcher.client.credentials.chain import default_chain
 from watcher.client.credentials.iam import Login, TokenCredentials
-from watcher.client.credentials.metadata import ADDRESS, MetadataCredentials
+from watcher.client.credentials.metadata import (
+    ADDRESS,
+    VARIABLE,
+    MetadataCredentials,
+)
 from watcher.client.credentials.profiles import ProfileCredentials
 from watcher.client.credentials.static import NoCredentials, StaticCredentials
 from watcher.client.endpoint import iam_endpoint_of
@@ -23,9 +27,6 @@ from watcher.client.signing import Key
 from watcher.client.transport import tls_context
 from watcher.core.errors import Rejected, SettingsError
 from watcher.settings import schema as given
-
-METADATA_ADDRESS = "HUAWEICLOUD_SDK_METADATA_ENDPOINT"
-"""Environment variable that overrides the address of the instance metadata."""
 
 log = structlog.get_logger()
 
@@ -76,6 +77,7 @@ class Targets:
                 iam_endpoint=target.iam_url,
                 timeout=timeout,
                 ca_file=target.ca_file,
+                max_tasks=target.max_tasks,
             )
             credentials = self._credentials(target, timeout, on_request)
             return DevServerApi(self._shared, api_target, credentials, on_request)
@@ -88,7 +90,7 @@ class Targets:
     def _credentials(
         self, target: given.Target, timeout: float, on_request: OnRequest | None
     ) -> Credentials:
-        metadata = self._environ.get(METADATA_ADDRESS, ADDRESS)
+        metadata = self._environ.get(VARIABLE) or ADDRESS
         shared = self._shared
         match target.credentials:
             case given.NoCredentials():

@@ -121,7 +121,7 @@ class Poller:
         record = self._committer.take_in(
             Answer(look.key, outcome, look.sent_at, door.project_id, door.clock_skew)
         )
-        log_notices(target.settle(look, record, self._chance()))
+        log_notices(target.settle(look, record, now, self._chance()))
 
     async def _list(self, target: Target, asked: PageLook) -> None:
         limit, offset = asked.listing.page
@@ -130,6 +130,8 @@ class Poller:
         now, records = anyio.current_time(), self._board.records
         if not self._is_in_force(target):
             return
+        failure = page.reason if isinstance(page, PollFailed) else None
+        self._observer.listed(target.name, failure)
         log_notices(target.take_page(asked, page, records, now, self._chance()))
         self._plan(target, now)
 

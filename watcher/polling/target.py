@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from watcher.core.errors import Reason
-from watcher.core.listing import Listing, Mode
+from watcher.core.listing import MOST_JOBS, Listing, Mode
 from watcher.core.model import (
     JobKey,
     JobRecord,
@@ -33,6 +33,7 @@ from watcher.core.schedule import (
     tick_before,
 )
 from watcher.core.tracker import is_running_again
+from watcher.core.trust import Trust
 from watcher.ports import JobApi
 
 LARGE_SKEW = 60.0
@@ -51,19 +52,23 @@ class Manner:
         interval: Between two looks at one job.
         backoff_max: Ceiling of every back-off that the server did not ask for.
         task_interval: Between two looks at one job where the list call is relied on.
+        task_interval_max: How far that is stretched by what the list has earned.
         requests_per_second: Ceiling, jobs and pages together.
         max_in_flight: Likewise.
         mode: Whether the list call is relied on.
         discover: Filters of the jobs to find; None finds none.
+        max_jobs: How many may be watched where jobs are found.
     """
 
     interval: float = 10.0
     backoff_max: float = 300.0
     task_interval: float = 30.0
+    task_interval_max: float = 600.0
     requests_per_second: float = 20.0
     max_in_flight: int = 16
     mode: Mode = Mode.AUTO
     discover: Mapping[str, str] | None = None
+    max_jobs: int = MOST_JOBS
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,15 @@ class Target:
             return frozenset()
         return frozenset(JobKey(self.name, job_id) for job_id in self._listing.found)
 
+    @property
+    def trust(self) -> Trust:
+        """What the list call has earned."""
+        return self._listing.trust
+
+    def resume(self, trust: Trust) -> None:
+        """Go on with what the list call had earned in an earlier life."""
+        self._listing.resume(trust)
+
     def due_at(self, key: JobKey) -> float | None:
         """Return when a job is asked next; None where no time is set."""
         return self._queue.due_at(key)
@@ -197,7 +211,8 @@ class Target:
         if manner == self.manner:
             return
         self.manner = manner
-        self._listing = _listing(self.name, manner)
+        trust, self._listing = self.trust, _listing(self.name, manner)
+        self._listing.resume(trust)
         self._rate.limit(manner.requests_per_second)
 
     def _run(self, key: JobKey, now: float) -> None:
@@ -273,10 +288,14 @@ class Target:
             return False
         return True
 
-    def settle(self, look: Look, record: JobRecord, chance: float) -> Iterator[Notice]:
+    def settle(
+        self, look: Look, record: JobRecord, now: float, chance: float
+    ) -> Iterator[Notice]:
         """Set when a job is asked next, and yield what there is to say of the target."""
         key, failure = look.key, record.failure
         if failure is None:
+            self._listing.looked(record, look.sent_at, now)
+            yield from self._listing.notices()
             yield from self._outages.succeeded(key)
         else:
             yield from self._outages.failed(key, failure, self.running)
@@ -319,6 +338,7 @@ class Target:
         if listing is not self._listing or asked.api is not self.api:
             return
         if isinstance(page, PollFailed):
+            # The list waits by itself, and the looks at single jobs go on.
             listing.failed(page, now)
             yield from self._outages.list_failed(page)
         else:
@@ -333,7 +353,7 @@ class Target:
         manner = self.manner
         look = None
         if self._listing.active:
-            look = max(manner.interval, manner.task_interval)
+            look = max(manner.interval, self.trust.interval)
         return Cadence(manner.interval, manner.backoff_max, look)
 
     def _follow(
@@ -343,8 +363,12 @@ class Target:
         records: Mapping[JobKey, JobRecord],
         now: float,
     ) -> None:
-        known = {key.job_id: records[key].job for key in self._running}
-        for job_id in self._listing.take(page, known, now, sent_at=asked.sent_at):
+        running = {key.job_id: records[key].job for key in self._running}
+        watched = {key.job_id for key in records if key.target == self.name}
+        news = self._listing.take(
+            page, running, now, sent_at=asked.sent_at, watched=watched
+        )
+        for job_id in news:
             self._queue.bring_forward(JobKey(self.name, job_id), now)
         for job_id, row in self._listing.found.items():
             record = records.get(key := JobKey(self.name, job_id))
@@ -412,5 +436,7 @@ def _listing(name: str, manner: Manner) -> Listing:
         target=name,
         interval=manner.interval,
         task_interval=manner.task_interval,
+        task_interval_max=manner.task_interval_max,
         discover=manner.discover,
+        max_jobs=manner.max_jobs,
     )

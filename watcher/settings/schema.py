@@ -199,8 +199,16 @@ class Target(Section):
     )
     ca_file: Path | None = Field(
         None,
-        description="PEM file of the only authorities to trust",
+        description="PEM file of the only authorities to trust; a replaced one is taken "
+        "up without a restart",
         examples=["/etc/ssl/private-ca.pem"],
+    )
+    max_tasks: int = Field(
+        20_000,
+        ge=1,
+        le=1_000_000,
+        description="tasks that one job may have; an answer with more is refused as "
+        "`malformed`",
     )
 
     @model_validator(mode="after")

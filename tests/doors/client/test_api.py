@@ -654,3 +654,21 @@ async def test_what_is_unexpected_in_a_request_is_a_failure_told_once(monkeypatc
     assert (line["request"], line["error"]) == ("detail", "ZeroDivisionError")
     assert "in decode" in line["exception"]
     assert KEY.secret_key.get_secret_value() not in str(lines) + str(errors)
+
+
+async def test_connections_are_limited_by_the_target_alone():
+    """A limit of the session's own would be that of the start, after a reload too."""
+    together = anyio.Event()
+
+    async def answer(_request):
+        if server.in_flight == 150:
+            together.set()
+        await together.wait()
+        return ok()
+
+    async with shared() as on, cloud(answer) as server:
+        target = api(on, server, NONE)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                for _ in range(150):
+                    group.start_soon(target.fetch, JOB)

@@ -292,3 +292,15 @@ async def test_a_project_is_looked_up_with_a_token():
         await target.fetch(JOB)
         assert target.project_id == PROJECT
     assert KEY.access_key not in repr(target)
+
+
+@pytest.mark.parametrize("token", ["a\x01b", "a\x7f", "a\u00e9b", "a b", "\u9a71"])
+async def test_a_token_that_cannot_stand_in_a_header_is_none(token):
+    iam = Iam()
+    iam.reply = lambda: web.json_response(
+        {"token": {}}, status=201, headers={"X-Subject-Token": token}
+    )
+    async with shared() as on, cloud(iam) as server:
+        error = await failure(credentials(on, server).current())
+        assert isinstance(error, Malformed | Unreachable)
+        assert token not in str(error)

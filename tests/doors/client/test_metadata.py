@@ -17,7 +17,10 @@ from tests.doors.client.servers import (
 )
 from watcher.client.credentials.metadata import ADDRESS, MetadataCredentials
 from watcher.client.signing import Key
-from watcher.core.errors import Refusal, Rejected
+from watcher.client.transport import open_session
+from watcher.core.errors import Refusal, Rejected, SettingsError
+from watcher.daemon.targets import Targets
+from watcher.settings.schema import Target
 
 TOKEN_PATH, KEY_PATH = "/meta-data/latest/api/token", "/openstack/latest/securitykey"
 NO_AGENCY = '{"error":"Please configure Cloud Service Agency first"}'
@@ -186,3 +189,23 @@ async def test_an_expired_key_is_exchanged_and_the_request_sent_again():
         assert not target.locked
     assert len(server.seen) == 2
     assert server.seen[1].headers["X-Security-Token"] == "token-of-the-agency"
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1", "169.254.169.254", "http://h:x", ""]
+)
+@pytest.mark.parametrize("kind", ["metadata", "chain"])
+async def test_an_address_that_is_none_is_a_finding(address, kind):
+    target = Target(
+        endpoint="http://127.0.0.1:9", project_id="p", credentials={"kind": kind}
+    )
+    environ = {"HUAWEICLOUD_SDK_METADATA_ENDPOINT": address}
+    async with open_session() as session:
+        targets = Targets(session, lambda: NOW, environ)
+        if not address:
+            assert targets.open("prod", target, 1.0)
+            return
+        with pytest.raises(SettingsError) as caught:
+            targets.open("prod", target, 1.0)
+    (finding,) = caught.value.findings
+    assert finding.startswith("targets.prod: HUAWEICLOUD_SDK_METADATA_ENDPOINT must be")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.doors.sinks.conftest import ScriptedSink, refusing, step
 from watcher.core.errors import SinkError, StoreError
-from watcher.ports import Mendable, Postponed, Undeliverable
+from watcher.ports import Mendable, Postponed, Retention, Undeliverable
 from watcher.sinks.courier import Courier, RetryPolicy, prune_regularly
 from watcher.store import MemoryStore
 
@@ -465,7 +465,9 @@ async def test_the_backlog_is_counted_every_second_while_the_store_answers():
 
 
 async def test_an_event_past_retention_is_given_up_and_counted(lines):
-    store, sink = MemoryStore(now=lambda: 0.0, sinks=["hook"]), ScriptedSink()
+    kept = Retention(3600.0)
+    store = MemoryStore(now=lambda: 0.0, sinks=["hook"], retention=kept)
+    sink = ScriptedSink()
     sink.refuse = refusing("a0")
     await store.commit([step("a", "a0")])
     one = courier(sink, store)

@@ -41,7 +41,8 @@ async def main():
         tasks.start_soon(courier.run)
         for n in range(4):
             await store.commit([step("a", f"a{n}", f"b{n}")])
-            await anyio.sleep(0.01)
+            while await store.backlog("log"):  # each is delivered before the next
+                await anyio.sleep(0.001)
         courier.stop()
     await store.close()
     writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import anyio
 import pytest
@@ -16,7 +17,10 @@ TARGET = {"region": "cn-north-4", "project_id": "p", "credentials": {"kind": "no
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, monkeypatch):
+    for variable in [name for name in os.environ if name.startswith("WATCHER_")]:
+        monkeypatch.delenv(variable)
+
     async def with_sinks(*sinks, name="hook"):
         file = tmp_path / "watcher.yaml"
         values = {"targets": {"prod": TARGET}, "sinks": list(sinks)}

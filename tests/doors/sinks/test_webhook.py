@@ -22,12 +22,12 @@ from watcher.core.address import url_fault
 from watcher.core.errors import SinkError
 from watcher.core.model import JobKey, JournalEvent, Level, Phase, Transition
 from watcher.core.transitions import transition
-from watcher.ports import Mendable, Undeliverable
+from watcher.ports import Mendable, Outbox, Undeliverable
 from watcher.sinks.courier import Courier, RetryPolicy
 from watcher.sinks.kinds import open_sink
 from watcher.sinks.post import MENDABLE, PASSING
 from watcher.sinks.webhook import Webhook, WebhookSink, sign, signing_key
-from watcher.store import MemoryStore, SqliteStore
+from watcher.store import MemoryStore
 
 NOW = 1_700_000_000.9
 
@@ -300,7 +300,7 @@ def madness(receiver: Receiver, chance: random.Random):
     return answer
 
 
-async def emptied(store: SqliteStore) -> None:
+async def emptied(store: Outbox) -> None:
     with anyio.fail_after(20):
         while await store.backlog("hook"):  # noqa: ASYNC110
             await anyio.sleep(0.01)
@@ -330,6 +330,39 @@ async def test_through_a_mad_receiver_every_event_arrives_in_the_jobs_order(
         assert list(dict.fromkeys(taken)) == [f"{job}-{n}" for n in range(8)]
     assert courier.delivered == 48
     assert courier.failed > 0
+
+
+async def test_what_the_receiver_refuses_is_given_up_or_waits_by_its_status(lines):
+    refusals = {"a": 400, "b": 404}
+
+    async def answer(body):
+        return web.Response(status=refusals.get(body["subject"], 204))
+
+    store = MemoryStore(now=lambda: NOW, sinks=["hook"])
+    policy = RetryPolicy(first_retry=0.01, longest_retry=0.05, parallel_jobs=1)
+    async with (
+        receiving() as receiver,
+        hook(receiver.url) as sink,
+        anyio.create_task_group() as tasks,
+    ):
+        receiver.answer = answer
+        await store.commit([step("a", "a0"), step("b", "b0"), step("c", "c0", "c1")])
+        courier = Courier(sink, store, store, jitter=lambda: 0.0, policy=policy)
+        tasks.start_soon(courier.run)
+        with anyio.fail_after(5):
+            while len(receiver.taken) < 2 or courier.failed < 3:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        assert [one["id"] for one in receiver.taken] == ["c0", "c1"]
+        assert courier.undeliverable == 1
+        del refusals["b"]
+        await emptied(store)
+        courier.stop()
+    assert receiver.taken[-1]["id"] == "b0"
+    assert (courier.delivered, courier.undeliverable) == (3, 1)
+    told = {line["event"]: line for line in lines}
+    assert told["sink.undeliverable"]["status_code"] == 400
+    assert told["sink.undeliverable"]["job_id"] == "a"
+    assert "hidden" not in str(lines)
 
 
 async def test_a_dead_receiver_costs_a_shutdown_no_more_than_the_drain():

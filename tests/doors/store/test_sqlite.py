@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ import structlog
 from tests.doors.store.conftest import Clock, ids, opened, step
 from watcher.core.errors import StoreError
 from watcher.core.model import JobKey
+from watcher.ports import Pruned
 from watcher.store import (
     JournalFile,
     SqliteStore,
@@ -29,6 +31,7 @@ from watcher.store import (
     database_path,
     open_store,
 )
+from watcher.store.codec import encode
 from watcher.store.sqlite import rescue, schema
 from watcher.store.sqlite import store as sqlite
 
@@ -38,6 +41,10 @@ KEYS = [JobKey("prod", job) for job in "abc"]
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "watcher.db"
+
+
+def beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
 
 
 def run_child(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -135,6 +142,76 @@ async def test_the_lock_goes_with_the_store_and_not_before(path):
         pass
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+async def test_a_lock_that_is_no_file_of_its_own_is_not_followed(path, tmp_path, kind):
+    lock, elsewhere = beside(path, ".lock"), tmp_path / "precious"
+    elsewhere.write_text("precious")
+    if kind == "link":
+        lock.symlink_to(elsewhere)
+    else:
+        os.mkfifo(lock)
+    with pytest.raises(StoreError, match=r"cannot write .*\.lock: it is"):
+        async with opened(path):
+            pass
+    assert elsewhere.read_text() == "precious"
+    assert not path.exists()
+
+
+async def test_a_store_by_two_names_has_one_lock(path):
+    other = path.with_name("other.db")
+    async with opened(path):
+        other.symlink_to(path)
+        with pytest.raises(StoreError, match="held by another"):
+            async with opened(other):
+                pass
+
+
+# -- other users
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+
+
+async def test_the_files_of_a_store_are_for_its_user_alone(path):
+    before = os.umask(0)
+    try:
+        for _ in range(2):
+            async with opened(path) as store:
+                await store.commit([step("a", "1")])
+                found = modes(path.parent)
+                assert len(found) == 4
+                assert set(found.values()) == {0o600}
+            for file in path.parent.iterdir():
+                file.chmod(0o644)  # as an earlier version left them
+    finally:
+        os.umask(before)
+
+
+async def test_a_rescued_store_and_what_is_put_aside_are_for_its_user_alone(path):
+    before = os.umask(0)
+    try:
+        await filled(path)
+        garble(path, 0.5)
+        path.chmod(0o644)
+        async with opened(path, on_damage=lambda _: None):
+            assert set(modes(path.parent).values()) == {0o600}
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o700, 0), (0o1777, 0), (0o777, 1)])
+async def test_a_folder_in_which_anybody_may_replace_the_store_is_told(
+    path, mode, told
+):
+    path.parent.chmod(mode)
+    with structlog.testing.capture_logs() as lines:
+        async with opened(path):
+            pass
+    assert [line["event"] for line in lines] == ["store.exposed"] * told
+    assert all(line["mode"] == "777" for line in lines)
+
+
 # -- versions
 
 
@@ -168,6 +245,53 @@ async def test_an_older_schema_is_brought_forward_step_by_step(path):
         assert db.execute("PRAGMA user_version").fetchone() == (schema.VERSION + 1,)
         assert db.execute("SELECT count(note) FROM watched").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM journal").fetchone() == (120,)
+
+
+def written_by_the_first_version(path: Path, committed_at: float) -> None:
+    """Leave a store as the first schema has it, with two events and one of them owed."""
+    steps = [step("a", "1", polls=1.0), step("b", "2")]
+    path.touch()
+    with closing(schema.connect(path)) as db:
+        schema.migrate(db, 0, schema.STEPS[:1])
+        for seq, each in enumerate(steps, 1):
+            record, (told,) = each.record, each.transitions
+            row = (*record.key, encode(record))
+            db.execute("INSERT INTO records VALUES (?, ?, ?)", row)
+            row = (seq, told.event_id, committed_at, *told.key, encode(told))
+            db.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", row)
+        db.execute("INSERT INTO sinks VALUES ('log', 1)")
+        db.execute("INSERT INTO outbox VALUES ('log', 2)")
+        db.execute("INSERT INTO watched VALUES ('prod', 'a')")
+
+
+@pytest.mark.parametrize("wrong_by", [0.0, -1.6e9, 1e9])
+async def test_a_store_of_the_first_version_goes_on_whatever_its_clock_was(
+    path, wrong_by
+):
+    clock = Clock()
+    written_by_the_first_version(path, clock.at + wrong_by)
+    async with opened(path, now=clock) as store:
+        assert await store.prune(clock.at) == Pruned()
+        assert ids(await store.read(0, 10)) == ["1", "2"]
+        assert (await store.load(KEYS))[KEYS[0]].last_poll_at == 1.0
+        assert await store.watched() == {KEYS[0]}
+        assert ids(await store.undelivered("log", 10)) == ["2"]
+        for _ in range(31):
+            clock.at += 86_400
+            pruned = await store.prune(clock.at)
+        assert pruned == Pruned(2, {"log": 1}), "it ages all the same"
+
+
+async def test_the_time_of_a_journal_is_kept_over_restarts(path):
+    clock = Clock()
+    async with opened(path, now=clock) as store:
+        await store.commit([step("a", "1")])
+    given_up = 0
+    for _ in range(31):
+        clock.at += 86_400
+        async with opened(path, now=clock) as store:
+            given_up += (await store.prune(clock.at)).dead_letters.get("log", 0)
+    assert given_up == 1
 
 
 def test_a_step_that_fails_leaves_the_earlier_schema(path):
@@ -451,6 +575,65 @@ async def test_a_folder_in_its_place_is_one_clear_line(path):
             pass
 
 
+# -- what a killed process leaves
+
+
+def begun(path: Path) -> None:
+    """Leave a file as a process does that is killed while it changes many pages."""
+    away = path.with_name("away")
+    shutil.copy(path, away)
+    with closing(sqlite3.connect(away, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute("PRAGMA cache_size = 1")
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("CREATE TABLE pages (x)")
+        db.executemany("INSERT INTO pages VALUES (?)", [(bytes(9000),)] * 30)
+        shutil.copy(away, path)
+        shutil.copy(f"{away}-journal", f"{path}-journal")
+        db.execute("ROLLBACK")
+    away.unlink()
+
+
+async def test_a_first_start_of_an_earlier_version_that_was_killed_is_undone(path):
+    path.touch()
+    begun(path)
+    assert path.stat().st_size > 9000
+    async with opened(path) as store:
+        assert len(await store.commit([step("a", "1")])) == 1
+    assert sorted(modes(path.parent)) == ["watcher.db", "watcher.db.lock"]
+
+
+async def test_a_change_that_was_killed_is_undone(path):
+    await filled(path)
+    begun(path)
+    async with opened(path) as store:
+        assert len(await store.read(0, 1000)) == 120
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty"])
+async def test_a_log_without_its_file_is_not_replayed_over_a_new_one(path, kind):
+    async with opened(path) as store:
+        await store.commit([step("a", "1")])
+        logged = beside(path, "-wal").read_bytes()
+    path.unlink()
+    beside(path, "-wal").write_bytes(logged)
+    if kind == "empty":
+        path.touch()
+    async with opened(path) as store:
+        assert await store.read(0, 10) == []
+        assert len(await store.commit([step("a", "1")])) == 1
+
+
+async def test_a_journal_without_its_file_is_not_rolled_back_into_a_new_one(path):
+    await filled(path, events=200)
+    begun(path)
+    path.unlink()
+    for _ in range(2):
+        async with opened(path, on_damage=pytest.fail) as store:
+            await store.commit([step("a", "1")])
+            assert ids(await store.read(0, 1000)) == ["1"]
+
+
 # -- damage
 
 
@@ -563,6 +746,16 @@ async def test_rows_with_nonsense_in_them_are_not_carried_over(path):
         assert all(event.replayed for event in owed)
 
 
+@pytest.fixture
+def state():
+    """A folder in memory, where there is one: what is written is not waited for."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        made = Path(folder) / "state"
+        made.mkdir()
+        yield made
+
+
 def killed_at_every_step(folder: Path) -> list[dict]:
     """Open a store killed at each step in turn; say what a later start found."""
     command = [sys.executable, "-m", "tests.doors.store.killing", str(folder)]
@@ -576,13 +769,12 @@ def killed_at_every_step(folder: Path) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_a_first_start_killed_at_any_step_leaves_what_can_be_opened(tmp_path):
-    folder = tmp_path / "state"
-    folder.mkdir()
-    rounds = killed_at_every_step(folder)
+def test_a_first_start_killed_at_any_step_leaves_what_can_be_opened(state):
+    rounds = killed_at_every_step(state)
     assert len(rounds) > 30
     for found in rounds:
         assert found == {
+            "whole": True,
             "events": [],
             "owed": [],
             "records": 0,
@@ -593,21 +785,19 @@ def test_a_first_start_killed_at_any_step_leaves_what_can_be_opened(tmp_path):
         }
 
 
-async def test_a_rescue_killed_at_any_step_loses_nothing(tmp_path):
-    folder = tmp_path / "state"
-    folder.mkdir()
-    path = folder / "watcher.db"
+async def test_a_rescue_killed_at_any_step_loses_nothing(state, tmp_path):
+    path = state / "watcher.db"
     await filled(path, events=3)
     async with opened(path) as store:
         await store.add(KEYS)
         for part in ("", "-wal", "-shm"):  # as a killed daemon leaves them
             shutil.copy(f"{path}{part}", tmp_path)
     for part in ("", "-wal", "-shm"):
-        shutil.copy(f"{tmp_path / path.name}{part}", folder)
+        shutil.copy(f"{tmp_path / path.name}{part}", state)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE watched SET job_id = x'00ff' WHERE job_id = 'c'")
     shutil.copy(path, f"{path}-journal")  # of no use, and not to be believed
-    rounds = killed_at_every_step(folder)
+    rounds = killed_at_every_step(state)
     assert len(rounds) > 50
     for found in rounds:
         assert found["events"] == [f"{job}{n}" for job in "abc" for n in range(3)]
@@ -728,6 +918,15 @@ async def test_nonsense_is_put_aside_said_and_gone_on_from(path, kind):
     assert damage.aside.read_bytes() == broken
     async with opened(path, on_damage=notices.append):
         assert len(notices) == 1
+
+
+async def test_many_unreadable_events_stop_nobody_who_reads_page_by_page(path):
+    await filled(path, events=200)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE journal SET body = '{' WHERE seq BETWEEN 2 AND 151")
+    async with opened(path, on_damage=lambda _: None) as store:
+        assert [event.seq for event in await store.read(0, 2)] == [1, 152]
+        assert (await store.read(1, 100))[-1].seq == 251
 
 
 async def test_a_reader_beside_the_daemon_passes_over_what_it_cannot_read(path):

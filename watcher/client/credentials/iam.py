@@ -18,7 +18,7 @@ from watcher.client.credentials.base import Proof, Token
 from watcher.client.credentials.parsing import parse_expiry
 from watcher.client.credentials.renewal import Renewal
 from watcher.client.shared import OnRequest, SharedClient
-from watcher.client.signing import Call
+from watcher.client.signing import Call, is_visible
 from watcher.client.transport import Answer, exchange, in_time, route_to
 from watcher.core.errors import (
     ApiError,
@@ -158,6 +158,8 @@ class TokenCredentials:
             raise self._failure(login, answer)
         try:
             value = answer.headers["X-Subject-Token"]
+            if not is_visible(value):
+                raise ValueError("not the value of a header")  # noqa: TRY301
             expires_at = json.loads(answer.body)["token"].get("expires_at") or ""
             return Token(
                 value=SecretStr(value),

@@ -17,11 +17,14 @@ from watcher.client.classify import one_line
 from watcher.client.credentials.base import Proof, no_credentials
 from watcher.client.credentials.parsing import parse_temporary_key
 from watcher.client.credentials.renewal import Renewal
-from watcher.client.signing import Call, Key
+from watcher.client.endpoint import is_address
+from watcher.client.signing import Call, Key, is_visible
 from watcher.client.transport import Answer, Route, exchange, in_time
 from watcher.core.errors import ApiError, Rejected
 
 ADDRESS = "http://169.254.169.254"
+VARIABLE = "HUAWEICLOUD_SDK_METADATA_ENDPOINT"
+"""Environment variable that names another one."""
 _TOKEN_PATH = "/meta-data/latest/api/token"  # noqa: S105
 _KEY_PATH = "/openstack/latest/securitykey"
 _TOKEN_LIFE = 21_600
@@ -46,6 +49,9 @@ class MetadataCredentials:
         now: Unix seconds on the server's clock.
         address: Of the metadata service.
         timeout: Seconds for each request.
+
+    Raises:
+        ValueError: The address is none.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class MetadataCredentials:
         timeout: float = 3.0,
     ) -> None:
         self._session = session
+        if not is_address(address):
+            raise ValueError(f"{VARIABLE} must be an address such as {ADDRESS}")
         self._route = Route(address.rstrip("/"), timeout, body_limit=1024 * 1024)
         self._pass: _Pass | None = None
         self._renewal = Renewal(self._obtain, now)
@@ -106,7 +114,7 @@ class MetadataCredentials:
         if answer.status in _NOT_OFFERED:
             return _Pass(None, moment + _WITHOUT_TOKENS)
         token = answer.body.decode("ascii", "replace").strip()
-        if answer.status != HTTPStatus.OK or not token.isprintable() or not token:
+        if answer.status != HTTPStatus.OK or not is_visible(token):
             raise _unexpected(answer)
         return _Pass(SecretStr(token), moment + _TOKEN_LIFE / 2)
 

@@ -37,6 +37,9 @@ class OwnMetrics:
         self._poll_failures = self._counter(
             "watcher_poll_failures", "Polls without a good answer.", "reason"
         )
+        self._list_failures = self._counter(
+            "watcher_list_failures", "List calls without a good answer.", "reason"
+        )
         self._transitions = self._counter(
             "watcher_transitions", "Task transitions that were told.", "to"
         )
@@ -119,6 +122,11 @@ class OwnMetrics:
         if failure is not None:
             self._poll_failures.labels(target, failure).inc()
 
+    def listed(self, target: str, failure: Reason | None) -> None:
+        """Count a page of the list call that did not come."""
+        if failure is not None:
+            self._list_failures.labels(target, failure).inc()
+
     def requested(self, target: str, call: str) -> None:
         """Count one request that was sent."""
         self._requests.labels(target, call).inc()
@@ -187,6 +195,7 @@ class OwnMetrics:
             self._requests.labels(name, call)
         for reason in Reason:
             self._poll_failures.labels(name, reason)
+            self._list_failures.labels(name, reason)
         for word in ("PROCESSING", "SUCCESS", "FAILED"):
             self._transitions.labels(name, word)
 
