@@ -148,8 +148,17 @@ class _Texts:
     """
 
     def __init__(self, given: Iterable[_Named]) -> None:
-        """Take (name, path, text)."""
+        """Take (name, path, text).
+
+        Raises:
+            SettingsError: Two names, such as in other letters, give one setting.
+        """
         each = [(name, _spell(path), text) for name, path, text in given]
+        first: dict[str, str] = {}
+        for name, path, _ in each:
+            if (before := first.setdefault(".".join(path), name)) != name:
+                finding = f"{'.'.join(path)}: is given twice, first by {before}"
+                raise SettingsError([f"{finding} ({name})"])
         self.values = nest((path, text) for _, path, text in each)
         self._names = [(path, name) for name, path, _ in each]
 
@@ -168,9 +177,13 @@ def _common(path: Sequence[str], given: Sequence[str]) -> int:
 
 
 def nest(pairs: Iterable[tuple[list[str], str]]) -> dict[str, Any]:
-    """Turn (path, text) pairs into the nested shape of the configuration file."""
+    """Turn (path, text) pairs into the nested shape of the configuration file.
+
+    What is given whole, as JSON, comes first, so that what is given of it by itself
+    is added to it.
+    """
     tree: dict[str, Any] = {}
-    for path, text in pairs:
+    for path, text in sorted(pairs, key=lambda pair: len(pair[0])):
         *parents, leaf = path
         branch = tree
         for name in parents:
