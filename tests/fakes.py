@@ -72,7 +72,7 @@ class FakeStore:
     """Keeps commits in a list; fails while `broken`, takes `seconds` for each."""
 
     def __init__(self, known=None, seconds=0.001):
-        self.known = known or {}
+        self.records = known or {}
         self.seconds = seconds
         self.commits = []
         self.forgotten = []
@@ -92,8 +92,11 @@ class FakeStore:
     async def remove(self, keys):
         self.kept.difference_update(keys)
 
+    async def known(self):
+        return frozenset(self.records)
+
     async def load(self, keys):
-        return {key: self.known[key] for key in keys if key in self.known}
+        return {key: self.records[key] for key in keys if key in self.records}
 
     async def forget(self, keys):
         if self.broken:

@@ -36,6 +36,7 @@ def test_settings():
 async def test_metrics():
     page = MetricsPage(Board())
     page.own.show_sinks([])
+    page.own.show_trust({})
     response = await page.respond(Request("/metrics"))
     text = b"".join([chunk async for chunk in response.body]).decode()
     families = {

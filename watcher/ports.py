@@ -128,6 +128,13 @@ class Records(Protocol):
     async def load(self, keys: Collection[JobKey]) -> Mapping[JobKey, JobRecord]:
         """Return the records known of these jobs."""
 
+    async def known(self) -> frozenset[JobKey]:
+        """Return the jobs of which there are records, watched now or not.
+
+        Raises:
+            StoreError: They cannot be read.
+        """
+
     async def commit(
         self, steps: Sequence[Step], fence: Fence
     ) -> Sequence[JournalEvent]:
@@ -236,6 +243,24 @@ class WatchList(Protocol):
         """
 
 
+class Notes(Protocol):
+    """Small texts that outlive a restart; losing one costs time, nothing else."""
+
+    async def note(self, name: str, text: str) -> None:
+        """Keep a text in the place of an earlier one of that name.
+
+        Raises:
+            StoreError: The earlier one is still kept.
+        """
+
+    async def notes(self) -> Mapping[str, str]:
+        """Return the kept texts by name.
+
+        Raises:
+            StoreError: They cannot be read.
+        """
+
+
 class Leases(Protocol):
     """Which units of work are this replica's own."""
 
@@ -243,7 +268,7 @@ class Leases(Protocol):
         """Return under what to commit; waits until there is a lease."""
 
 
-class Store(Records, Journal, Outbox, WatchList, Leases, Protocol):
+class Store(Records, Journal, Outbox, WatchList, Notes, Leases, Protocol):
     """All that is kept over restarts, for who puts the daemon together."""
 
 

@@ -20,14 +20,18 @@ class Wishes:
         self.codes.append(exit_code)
 
 
+def look(one, now=0.0, *, scraped=False):
+    one.look(now, scraped=scraped)
+
+
 def ending(*phases, finished=WHEN_DONE):
     board, wishes = Board(), Wishes()
     board.show(
         JobRecord(key, phase=phase)
         for key, phase in zip(keys(len(phases)), phases, strict=True)
     )
-    one = Ending(board, finished, wishes)
-    one.look()
+    one = Ending(board, finished, wishes, served=set().__contains__)
+    look(one)
     return one, board, wishes
 
 
@@ -53,7 +57,7 @@ def test_not_where_it_is_not_wished():
     assert wishes.codes == []
     assert one.exit_code == 0
     one.change(WHEN_DONE)
-    one.look()
+    look(one)
     assert wishes.codes == [1]
 
 
@@ -66,7 +70,7 @@ def test_a_failed_job_that_has_left_is_not_forgotten():
     one, board, wishes = ending(Phase.FAILED, Phase.ACTIVE)
     board.drop([A])
     board.show([JobRecord(B, phase=Phase.SUCCEEDED)])
-    one.look()
+    look(one)
     assert wishes.codes == [1]
 
 
@@ -74,5 +78,40 @@ def test_retired_jobs_count():
     one, board, wishes = ending(Phase.FAILED, Phase.ACTIVE)
     board.retire([A])
     board.drop([B])
-    one.look()
+    look(one)
     assert wishes.codes == [1]
+
+
+class TestLingering:
+    """Where somebody scrapes, the last state waits to be seen."""
+
+    def test_until_a_scrape_has_sent_it(self):
+        one, _, wishes = ending(Phase.ACTIVE)
+        seen = one._served.__self__
+        one._board.show([JobRecord(A, phase=Phase.SUCCEEDED)])
+        for now in (0.0, 30.0):
+            look(one, now, scraped=True)
+            assert wishes.codes == []
+        seen.add(A)
+        look(one, 31.0, scraped=True)
+        assert wishes.codes == [0]
+
+    def test_no_longer_than_it_may(self):
+        one, _, wishes = ending(Phase.ACTIVE)
+        one._board.show([JobRecord(A, phase=Phase.FAILED)])
+        look(one, 100.0, scraped=True)
+        look(one, 159.9, scraped=True)
+        assert wishes.codes == []
+        look(one, 160.0, scraped=True)
+        assert wishes.codes == [1]
+
+    def test_the_time_begins_anew_where_a_job_runs_again(self):
+        one, board, wishes = ending(Phase.ACTIVE)
+        for now, phase in [
+            (0, Phase.SUCCEEDED),
+            (59, Phase.ACTIVE),
+            (60, Phase.SUCCEEDED),
+        ]:
+            board.show([JobRecord(A, phase=phase)])
+            look(one, float(now), scraped=True)
+        assert wishes.codes == []

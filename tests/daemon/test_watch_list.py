@@ -44,6 +44,7 @@ class House:
             self.board,
             committer,
             self.store,
+            self.store.known,
             wake=self.wake,
             served=self.served.__contains__,
             wall=lambda: self.now,
@@ -203,6 +204,24 @@ async def test_a_store_that_fails_loses_nothing(lines):
     house.store.broken = False
     await house.list.look()
     assert house.store.forgotten == [A]
+
+
+async def test_what_was_taken_away_while_nothing_ran_is_forgotten():
+    house = House(FakeStore({key: JobRecord(key) for key in (A, B)}))
+    await house.list.load()
+    await house.give(B)
+    assert house.store.forgotten == [A]
+
+
+async def test_not_while_a_source_cannot_be_read():
+    house, source = House(FakeStore({key: JobRecord(key) for key in (A, B)})), Source(B)
+    source.problems = ("a.txt",)
+    await house.list.load()
+    await house.list.change([source], 60.0)
+    assert house.store.forgotten == []
+    source.problems, source.keys = (), (A,)
+    await house.list.look()
+    assert set(house.store.forgotten) == {B}
 
 
 async def test_problems_are_told_once(lines):

@@ -1,5 +1,7 @@
 """`/metrics` by exact text, in both formats, over the life of a job."""
 
+from types import SimpleNamespace
+
 import anyio
 import pytest
 from prometheus_client.openmetrics.parser import (
@@ -11,6 +13,7 @@ from tests.fakes import START
 from watcher.core.errors import Reason
 from watcher.core.model import Job, JobKey, JobRecord, Snapshot, Step, Task
 from watcher.core.tracker import advance
+from watcher.core.trust import Trust
 from watcher.pages.metrics import MetricsPage
 from watcher.pages.metrics.page import CHUNK, SLICE
 from watcher.polling.board import Board
@@ -336,6 +339,19 @@ async def test_the_state_of_the_api_is_read_at_every_scrape():
     api.locked = False
     shown, _ = await text(page)
     assert 'watcher_credentials_locked{target="prod"} 0.0\n' in shown
+
+
+async def test_what_the_list_has_earned_is_read_at_every_scrape():
+    page, target = page_of(), SimpleNamespace(trust=Trust(30.0))
+    page.own.show_trust({"prod": target})
+    page.own.listed("prod", None)
+    page.own.listed("prod", Reason.THROTTLED)
+    target.trust = Trust(60.0, misses=2)
+    shown, _ = await text(page)
+    assert 'watcher_list_task_interval_seconds{target="prod"} 60.0\n' in shown
+    assert 'watcher_list_misses_total{target="prod"} 2.0\n' in shown
+    failures = 'watcher_list_failures_total{reason="throttled",target="prod"} 1.0\n'
+    assert failures in shown
 
 
 async def test_targets_come_and_go():

@@ -27,6 +27,7 @@ from watcher.daemon.notify import Notifier, open_notifier
 from watcher.daemon.reloader import Reloader
 from watcher.daemon.signals import Wishes, heeding
 from watcher.daemon.targets import Targets
+from watcher.daemon.trust_keeper import TrustKeeper
 from watcher.daemon.watch_list import LOOK_EVERY, WatchList
 from watcher.logs import LineWriter, configure_logging
 from watcher.pages.api import (
@@ -151,16 +152,19 @@ async def run(
     async with AsyncExitStack() as stack:
         stack.enter_context(heeding(wishes))
         rooms = _join(await _open(stack, settings, writer, fault_point))
-        ending = Ending(rooms.board, settings.finished, wishes)
+        served = rooms.metrics.served
+        ending = Ending(rooms.board, settings.finished, wishes, served)
         reloader = _reloader(rooms, origin, settings, ending, wishes)
         await rooms.watch_list.load()
         await reloader.begin()
+        trust = TrustKeeper(rooms.fleet.targets, rooms.outside.store)
+        await trust.load()
         server = _serve(_pages(rooms), _actions(rooms, reloader), reloader)
         url = await stack.enter_async_context(server)
         started(Started(url))
         _tell_start(settings, rooms.board, url)
         rooms.outside.notifier.ready()
-        await _work(rooms, reloader, ending, wishes)
+        await _work(rooms, reloader, ending, trust, wishes)
         return ending.exit_code
 
 
@@ -215,6 +219,7 @@ def _join(outside: _Outside) -> _Rooms:
         board,
         committer,
         store,
+        store.known,
         wake=poller.wake,
         served=metrics.served,
         wall=wall,
@@ -224,6 +229,7 @@ def _join(outside: _Outside) -> _Rooms:
         for sink in outside.sinks
     ]
     own.show_sources(lambda: watch_list.sound)
+    own.show_trust(fleet.targets)
     own.show_sinks(couriers)
     own.show_store(
         lambda: committer.pending, lambda: committer.commit_age(anyio.current_time())
@@ -274,7 +280,11 @@ async def _put_in_force(
 
 
 async def _work(
-    rooms: _Rooms, reloader: Reloader, ending: Ending, wishes: Wishes
+    rooms: _Rooms,
+    reloader: Reloader,
+    ending: Ending,
+    trust: TrustKeeper,
+    wishes: Wishes,
 ) -> None:
     """Do everything until the end is asked for; then commit, then tell, what is left."""
     outside = rooms.outside
@@ -285,7 +295,7 @@ async def _work(
             committing.start_soon(rooms.committer.run)
             async with anyio.create_task_group() as asking:
                 asking.start_soon(rooms.poller.run)
-                asking.start_soon(_look_regularly, rooms, ending)
+                asking.start_soon(_look_regularly, rooms, ending, trust)
                 asking.start_soon(reloader.run)
                 prune = partial(prune_regularly, outside.store, rooms.couriers)
                 asking.start_soon(partial(prune, now=wall))
@@ -299,11 +309,12 @@ async def _work(
     log.info("watcher.stopped")
 
 
-async def _look_regularly(rooms: _Rooms, ending: Ending) -> None:
+async def _look_regularly(rooms: _Rooms, ending: Ending, trust: TrustKeeper) -> None:
     while True:
         await rooms.watch_list.look()
+        await trust.look()
         rooms.outside.notifier.status(rooms.watch_list.summary)
-        ending.look()
+        ending.look(anyio.current_time(), scraped=rooms.metrics.scraped)
         await anyio.sleep(LOOK_EVERY)
 
 

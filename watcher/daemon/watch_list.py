@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import anyio
 import structlog
@@ -38,6 +38,7 @@ class WatchList:
         board: Board,
         committer: Committer,
         kept: KeptList,
+        known: Callable[[], Awaitable[frozenset[JobKey]]],
         *,
         wake: Callable[[], None],
         served: Callable[[JobKey], bool],
@@ -50,6 +51,7 @@ class WatchList:
             board: What is known of the jobs.
             committer: Begins and ends what is known.
             kept: Where jobs added while running are kept.
+            known: Returns the jobs of which the store has records.
             wake: Called where there is something new to ask for.
             served: Whether somebody was shown a job's final state.
             wall: Wall clock, Unix seconds.
@@ -59,6 +61,8 @@ class WatchList:
         self._board = board
         self._committer = committer
         self._kept = kept
+        self._known = known
+        self._left: frozenset[JobKey] = frozenset()
         self._wake = wake
         self._served = served
         self._wall = wall
@@ -85,12 +89,15 @@ class WatchList:
         return not self._problems
 
     async def load(self) -> None:
-        """Read which jobs were added in earlier lives; before anything is added.
+        """Read what earlier lives left: jobs that were added, and records.
+
+        Before anything is added.
 
         Raises:
             StoreError: They cannot be read.
         """
         self._added = await self._kept.watched()
+        self._left = await self._known()
 
     async def change(self, sources: Collection[JobSource], retention: float) -> None:
         """Watch what other sources say.
@@ -127,6 +134,7 @@ class WatchList:
             self._given = dict.fromkeys(key for each in readings for key in each.keys)
             await self._keep_discovered()
             await self._watch()
+            await self._forget_what_is_left()
             self.looked = True
             self._committer.retire(self._is_over)
 
@@ -210,6 +218,20 @@ class WatchList:
                 added_jobs=_named(new),
                 removed_jobs=_named(gone),
             )
+
+    async def _forget_what_is_left(self) -> None:
+        """Forget jobs that were taken away while no daemon ran.
+
+        One that is put back later begins afresh. Not before each source could be read,
+        as it may be one of its jobs.
+        """
+        if self._problems or not self._left:
+            return
+        left, self._left = self._left - self._board.watched, frozenset()
+        try:
+            await self._committer.forget(left)
+        except StoreError as exc:  # the next call makes up for it
+            log.warning("jobs.not_kept", error=str(exc))
 
     async def _begin(self, keys: Collection[JobKey]) -> None:
         if not keys:

@@ -39,6 +39,7 @@ class MemoryStore:
         self._committed_at: dict[str, float] = {}
         self._outbox: dict[str, dict[int, JournalEvent]] = {name: {} for name in sinks}
         self._watched: set[JobKey] = set()
+        self._notes: dict[str, str] = {}
         self._last_seq = 0
         self._growth = Growth()
 
@@ -50,6 +51,10 @@ class MemoryStore:
         begun = {key: begin(key, count) for key, count in told.items() if count}
         known = {key: self._records[key] for key in keys if key in self._records}
         return begun | known
+
+    async def known(self) -> frozenset[JobKey]:
+        """Return the jobs of which there are records."""
+        return frozenset(self._records)
 
     async def forget(self, keys: Collection[JobKey]) -> None:
         """Forget the records of these jobs, but for what keeps event ids apart."""
@@ -148,6 +153,14 @@ class MemoryStore:
     async def remove(self, keys: Collection[JobKey]) -> None:
         """Remember these jobs no longer as added."""
         self._watched.difference_update(keys)
+
+    async def note(self, name: str, text: str) -> None:
+        """Keep a text under a name."""
+        self._notes[name] = text
+
+    async def notes(self) -> Mapping[str, str]:
+        """Return the kept texts, by name."""
+        return dict(self._notes)
 
     async def hold(self) -> Fence:
         """Return the fence of a store that is always one's own."""

@@ -54,6 +54,23 @@ async def test_a_committed_record_is_loaded_again(open_one):
         assert await store.load([A, JobKey("prod", "x")]) == {A: second.record}
 
 
+async def test_which_jobs_there_are_records_of(open_one):
+    async with open_one() as store:
+        assert await store.known() == frozenset()
+        await store.commit([step("a", "1"), step("b")])
+        await store.forget([A])
+        assert await store.known() == {B}
+
+
+async def test_notes_are_kept_by_name(open_one):
+    async with open_one() as store:
+        assert await store.notes() == {}
+        await store.note("one", "1")
+        await store.note("two", "2")
+        await store.note("one", "3")
+        assert await store.notes() == {"one": "3", "two": "2"}
+
+
 async def test_the_last_of_two_steps_of_one_job_counts(open_one):
     async with open_one() as store:
         steps = [step("a", "1", polls=1.0), step("a", "2", polls=2.0)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 import prometheus_client as prometheus
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -14,6 +15,7 @@ from prometheus_client.registry import Collector
 from watcher import __version__
 from watcher.core.errors import Reason
 from watcher.core.model import EventName, Transition
+from watcher.core.trust import Trust
 from watcher.pages.metrics.families import status_word
 from watcher.ports import JobApi, SinkState
 
@@ -33,6 +35,18 @@ class OwnMetrics:
         prometheus.ProcessCollector(registry=self.registry)
         prometheus.GCCollector(registry=self.registry)
         self._targets: frozenset[str] = frozenset()
+        self._reload_worked = False
+        self._sources_read: Callable[[], bool] = lambda: True
+        self._count_requests()
+        self._time_requests()
+        self._show_doors()
+        self._show_reloads()
+        self._show_store()
+        self._gauge(
+            "watcher_build_info", "What runs.", "version", "python_version"
+        ).labels(__version__, platform.python_version()).set(1)
+
+    def _count_requests(self) -> None:
         self._polls = self._counter("watcher_polls", "Polls of jobs.")
         self._poll_failures = self._counter(
             "watcher_poll_failures", "Polls without a good answer.", "reason"
@@ -46,6 +60,8 @@ class OwnMetrics:
         self._requests = self._counter(
             "watcher_api_requests", "Requests sent to the cloud.", "call"
         )
+
+    def _time_requests(self) -> None:
         self._durations = self._histogram(
             "watcher_poll_duration_seconds", "Time of one request.", _REQUEST_SECONDS
         )
@@ -59,6 +75,8 @@ class OwnMetrics:
             "From the API's update_at to the observation, corrected for clock skew.",
             _LATENCY_SECONDS,
         )
+
+    def _show_doors(self) -> None:
         self._locked = self._gauge(
             "watcher_credentials_locked",
             "Whether requests are held back because the access key was refused.",
@@ -69,8 +87,8 @@ class OwnMetrics:
             "This machine's clock minus the server's.",
             "target",
         )
-        self._reload_worked = False
-        self._sources_read: Callable[[], bool] = lambda: True
+
+    def _show_reloads(self) -> None:
         self._gauge(
             "watcher_config_last_reload_successful",
             "Whether the configuration that was last read is in force, job files too.",
@@ -79,6 +97,8 @@ class OwnMetrics:
             "watcher_config_last_reload_success_timestamp_seconds",
             "When a configuration was last put in force.",
         )
+
+    def _show_store(self) -> None:
         self._commits = prometheus.Histogram(
             "watcher_store_commit_seconds",
             "Time of one commit.",
@@ -93,9 +113,6 @@ class OwnMetrics:
             "watcher_store_pending_jobs",
             "Jobs with transitions that the store has not taken yet.",
         )
-        self._gauge(
-            "watcher_build_info", "What runs.", "version", "python_version"
-        ).labels(__version__, platform.python_version()).set(1)
 
     def _counter(self, name: str, what: str, *labels: str) -> prometheus.Counter:
         return prometheus.Counter(
@@ -184,6 +201,10 @@ class OwnMetrics:
         self._pending.set_function(pending)
         self._commit_age.set_function(commit_age)
 
+    def show_trust(self, targets: Mapping[str, ListedTarget]) -> None:
+        """Show what the list call of each target has earned, read at every scrape."""
+        self.registry.register(_TrustCollector(targets))
+
     def show_sinks(self, sinks: Sequence[SinkState]) -> None:
         """Show the delivery state of these sinks, read at every scrape."""
         self.registry.register(_SinkCollector(sinks))
@@ -206,6 +227,35 @@ def _skew_of(api: JobApi) -> float:
 
 def _lock_of(api: JobApi) -> float:
     return float(api.locked)
+
+
+class ListedTarget(Protocol):
+    """A target whose list call earns trust."""
+
+    @property
+    def trust(self) -> Trust:
+        """What it has earned."""
+
+
+class _TrustCollector(Collector):
+    def __init__(self, targets: Mapping[str, ListedTarget]) -> None:
+        self._targets = targets
+
+    def collect(self) -> Iterable[Metric]:
+        interval = GaugeMetricFamily(
+            "watcher_list_task_interval_seconds",
+            "Time between two looks at single tasks while the list call is relied on.",
+            labels=["target"],
+        )
+        misses = CounterMetricFamily(
+            "watcher_list_misses",
+            "Looks at a job that found a task moved and its row in the list not.",
+            labels=["target"],
+        )
+        for name, target in self._targets.items():
+            interval.add_metric([name], target.trust.interval)
+            misses.add_metric([name], target.trust.misses)
+        return [interval, misses]
 
 
 class _SinkCollector(Collector):

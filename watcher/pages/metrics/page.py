@@ -53,6 +53,7 @@ class MetricsPage:
         """Make a page of a board, without targets."""
         self._board = board
         self._version = self._served = 0
+        self._scraped = False
         self._turn = anyio.Lock()
         self._tasks: Literal["all", "failed", "none"] = "all"
         self._max_task_series = 100_000
@@ -135,6 +136,11 @@ class MetricsPage:
         return self._board.version_of(key) <= self._served
 
     @property
+    def scraped(self) -> bool:
+        """Whether anybody has scraped this process."""
+        return self._scraped
+
+    @property
     def degraded(self) -> bool:
         """Whether the ceiling of task series holds some back."""
         return self._tasks == "all" and self._task_series > self._max_task_series
@@ -147,7 +153,7 @@ class MetricsPage:
             await self._catch_up()
             parts = [part for each in self._exposed() for part in self._family(each)]
             version = self._version
-        self._served = version
+        self._served, self._scraped = version, True
         return Response(
             _in_chunks([*parts, self._summary(), own]),
             OPENMETRICS if modern else CONTENT_TYPE_LATEST,

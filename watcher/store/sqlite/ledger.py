@@ -255,6 +255,23 @@ class Ledger:
             (now, now - self._retention.seconds, now),
         )
 
+    def known(self) -> frozenset[JobKey]:
+        """Return the jobs of which there are records."""
+        rows = self._db.execute("SELECT target, job_id FROM records")
+        return frozenset(_key(*row) for row in rows)
+
+    def note(self, name: str, text: str) -> None:
+        """Keep a text under a name."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO notes (name, text) VALUES (?, ?)", (name, text)
+            )
+
+    def notes(self) -> dict[str, str]:
+        """Return the kept texts that are readable, by name."""
+        rows = self._db.execute("SELECT name, text FROM notes")
+        return {n: t for n, t in rows if isinstance(n, str) and isinstance(t, str)}
+
     def watched(self) -> frozenset[JobKey]:
         """Return the jobs added while running."""
         rows = self._db.execute("SELECT target, job_id FROM watched")

@@ -56,6 +56,7 @@ STEPS: Sequence[Sequence[str]] = (
           PRIMARY KEY (target, job_id)) WITHOUT ROWID
         """,
         "CREATE TABLE facts (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE notes (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID",
     ),
 )
 

@@ -107,6 +107,10 @@ class SqliteStore:
         """Return the records known of these jobs."""
         return await self._run(lambda ledger: ledger.load(keys))
 
+    async def known(self) -> frozenset[JobKey]:
+        """Return the jobs of which there are records."""
+        return await self._run(lambda ledger: ledger.known())
+
     async def forget(self, keys: Collection[JobKey]) -> None:
         """Forget the records of these jobs."""
         await self._run(lambda ledger: ledger.forget(keys))
@@ -161,6 +165,14 @@ class SqliteStore:
     async def remove(self, keys: Collection[JobKey]) -> None:
         """Remember these jobs no longer as added."""
         await self._run(lambda ledger: ledger.remove(keys))
+
+    async def note(self, name: str, text: str) -> None:
+        """Keep a text under a name."""
+        await self._run(lambda ledger: ledger.note(name, text))
+
+    async def notes(self) -> Mapping[str, str]:
+        """Return the kept texts, by name."""
+        return await self._run(lambda ledger: ledger.notes())
 
     async def hold(self) -> Fence:
         """Return the fence of a store that is always one's own."""
