@@ -152,6 +152,9 @@ def test_a_text_that_is_given_twice(tmp_path):
         (tmp_path / name).write_text("info")
     (line,) = findings(MINIMAL, environ={"WATCHER_SECRETS_DIR": str(tmp_path)})
     assert line.startswith("log.level: is given twice, first by ")
+    assert findings({}, {"targets": '{"prod": {"jobs": [], "jobs": ["a"]}}'}) == [
+        "targets.jobs: is given twice in the JSON text"
+    ]
 
 
 @pytest.mark.parametrize("variable", ["WATCHER_SECRETS_DIR", "CREDENTIALS_DIRECTORY"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -190,7 +191,7 @@ def nest(pairs: Iterable[tuple[list[str], str]]) -> dict[str, Any]:
             if not isinstance(branch.get(name), dict):
                 branch[name] = {}
             branch = branch[name]
-        branch[leaf] = _plain(text)
+        branch[leaf] = _plain(path, text)
     return tree
 
 
@@ -200,10 +201,17 @@ def _spell(path: list[str]) -> list[str]:
     return path
 
 
-def _plain(text: str) -> object:
+def _plain(path: Sequence[str], text: str) -> object:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        times = Counter(name for name, _ in pairs)
+        if twice := [name for name, count in times.items() if count > 1]:
+            setting = ".".join([*path, twice[0]])
+            raise SettingsError([f"{setting}: is given twice in the JSON text"])
+        return dict(pairs)
+
     if text.lstrip()[:1] in {"{", "["} or text in {"null", ""}:
         try:
-            return json.loads(text or "null")
+            return json.loads(text or "null", object_pairs_hook=once)
         except (ValueError, RecursionError):
             return text
     return text
