@@ -135,6 +135,28 @@ def test_a_whole_target_as_json():
     assert load({}, {"targets": text}, {}).targets == load(MINIMAL, environ={}).targets
 
 
+def test_what_is_given_whole_and_what_is_given_of_it_are_joined():
+    part = ("WATCHER_TARGETS__PROD__JOBS", "a,b")
+    whole = ("WATCHER_TARGETS", '{"prod": {"region": "cn-north-4", "project_id": "p"}}')
+    for order in (part, whole), (whole, part):
+        target = load({}, environ=dict(order)).targets["prod"]
+        assert (target.region, target.jobs) == ("cn-north-4", ("a", "b"))
+
+
+def test_a_text_that_is_given_twice(tmp_path):
+    environ = {"WATCHER_LOG__LEVEL": "info", "watcher_log__level": "debug"}
+    assert findings(MINIMAL, environ=environ) == [
+        "log.level: is given twice, first by WATCHER_LOG__LEVEL (watcher_log__level)"
+    ]
+    for name in ("log__level", "watcher_log__level"):
+        (tmp_path / name).write_text("info")
+    (line,) = findings(MINIMAL, environ={"WATCHER_SECRETS_DIR": str(tmp_path)})
+    assert line.startswith("log.level: is given twice, first by ")
+    assert findings({}, {"targets": '{"prod": {"jobs": [], "jobs": ["a"]}}'}) == [
+        "targets.jobs: is given twice in the JSON text"
+    ]
+
+
 @pytest.mark.parametrize("variable", ["WATCHER_SECRETS_DIR", "CREDENTIALS_DIRECTORY"])
 @pytest.mark.parametrize("prefix", ["", "watcher_"])  # systemd's, of a whole folder
 def test_secrets_folder(tmp_path, variable, prefix):

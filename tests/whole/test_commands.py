@@ -112,6 +112,14 @@ def test_wrong_configuration(config, command):
     assert done.stdout == ""
 
 
+def test_a_finding_is_one_line_whatever_it_names(tmp_path):
+    file = tmp_path / "watcher.yaml"
+    file.write_text('"a\\nb\\e[2J\\u202e": 1\ntargets: {}\n')
+    lines = watcher("check", "--config", file).stderr.splitlines()
+    assert lines[0].startswith("watcher: targets: ")
+    assert lines[1] == rf"watcher: a\nb\x1b[2J\u202e: unknown setting ({file}:1)"
+
+
 def test_a_configuration_that_is_not_there():
     done = watcher("check", "--config", "/nowhere/watcher.yaml")
     assert done.returncode == 78

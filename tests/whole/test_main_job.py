@@ -132,7 +132,9 @@ def _check_ceiling(times):
         bisect.bisect_left(times, start + 1) - place
         for place, start in enumerate(times)
     )
-    assert most <= CEILING + 2, "one of it for requests that travel at unequal speed"
+    assert most <= CEILING * 1.1 + 2, (
+        "one of it for requests that travel at unequal speed"
+    )
 
 
 @pytest.mark.parametrize("failing", [0.0, 1.0])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from watcher.core.errors import SettingsError
+from watcher.encoding import printable
 from watcher.settings.loading import Origin, config_file
 from watcher.settings.schema import listen_address
 from watcher.settings.showing import described
@@ -94,5 +95,5 @@ def address(text: str) -> tuple[str, int]:
 
 
 def complain(line: str) -> None:
-    """Say on standard error what is wrong."""
-    print(f"watcher: {line}", file=sys.stderr)  # noqa: T201
+    """Say on standard error what is wrong, whatever the text is made of."""
+    print(f"watcher: {printable(line)}", file=sys.stderr)  # noqa: T201

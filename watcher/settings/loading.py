@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -148,8 +149,17 @@ class _Texts:
     """
 
     def __init__(self, given: Iterable[_Named]) -> None:
-        """Take (name, path, text)."""
+        """Take (name, path, text).
+
+        Raises:
+            SettingsError: Two names, such as in other letters, give one setting.
+        """
         each = [(name, _spell(path), text) for name, path, text in given]
+        first: dict[str, str] = {}
+        for name, path, _ in each:
+            if (before := first.setdefault(".".join(path), name)) != name:
+                finding = f"{'.'.join(path)}: is given twice, first by {before}"
+                raise SettingsError([f"{finding} ({name})"])
         self.values = nest((path, text) for _, path, text in each)
         self._names = [(path, name) for name, path, _ in each]
 
@@ -168,16 +178,20 @@ def _common(path: Sequence[str], given: Sequence[str]) -> int:
 
 
 def nest(pairs: Iterable[tuple[list[str], str]]) -> dict[str, Any]:
-    """Turn (path, text) pairs into the nested shape of the configuration file."""
+    """Turn (path, text) pairs into the nested shape of the configuration file.
+
+    What is given whole, as JSON, comes first, so that what is given of it by itself
+    is added to it.
+    """
     tree: dict[str, Any] = {}
-    for path, text in pairs:
+    for path, text in sorted(pairs, key=lambda pair: len(pair[0])):
         *parents, leaf = path
         branch = tree
         for name in parents:
             if not isinstance(branch.get(name), dict):
                 branch[name] = {}
             branch = branch[name]
-        branch[leaf] = _plain(text)
+        branch[leaf] = _plain(path, text)
     return tree
 
 
@@ -187,10 +201,17 @@ def _spell(path: list[str]) -> list[str]:
     return path
 
 
-def _plain(text: str) -> object:
+def _plain(path: Sequence[str], text: str) -> object:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        times = Counter(name for name, _ in pairs)
+        if twice := [name for name, count in times.items() if count > 1]:
+            setting = ".".join([*path, twice[0]])
+            raise SettingsError([f"{setting}: is given twice in the JSON text"])
+        return dict(pairs)
+
     if text.lstrip()[:1] in {"{", "["} or text in {"null", ""}:
         try:
-            return json.loads(text or "null")
+            return json.loads(text or "null", object_pairs_hook=once)
         except (ValueError, RecursionError):
             return text
     return text

@@ -248,7 +248,8 @@ class Poll(Section):
         20.0,
         gt=0,
         le=1000,
-        description="ceiling for each target: no second carries more than this plus one",
+        description="ceiling for each target: no second carries more than this, a "
+        "tenth of it and one",
     )
     max_in_flight: int = Field(
         16,

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from watcher.client.credentials.base import Proof, no_credentials
 from watcher.client.signing import Key
 from watcher.core.errors import Rejected
+from watcher.files import stamp
 
 _VARIABLE = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
 _SECTIONS = ("basic", "basiccredentials", "global", "globalcredentials")
@@ -74,10 +75,9 @@ class ProfileCredentials:
 
     def _version(self) -> Hashable:
         try:
-            found = self._path.stat()
+            return stamp(self._path.stat())
         except OSError as exc:
             raise self._nothing(exc.strerror or "unreadable") from exc
-        return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _read(self) -> Key:
         ini = ConfigParser(interpolation=None)
