@@ -9,7 +9,7 @@ import aiohttp
 import structlog
 
 from watcher.client.api import ApiTarget, DevServerApi
-from watcher.client.breaker import Breakers
+from watcher.client.breaker import MOST_IN_FLIGHT, Breakers
 from watcher.client.clock import ServerClock
 from watcher.client.credentials.base import Credentials
 from watcher.client.credentials.chain import default_chain
@@ -78,6 +78,9 @@ class Targets:
                 timeout=timeout,
                 ca_file=target.ca_file,
                 max_tasks=target.max_tasks,
+                max_in_flight=getattr(
+                    target.credentials, "max_in_flight", MOST_IN_FLIGHT
+                ),
             )
             credentials = self._credentials(target, timeout, on_request)
             return DevServerApi(self._shared, api_target, credentials, on_request)

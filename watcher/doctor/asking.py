@@ -17,7 +17,13 @@ import aiohttp
 import anyio
 
 from watcher.client.api import DevServerApi
-from watcher.client.breaker import Breaker, Breakers, Outcome, outcome_of
+from watcher.client.breaker import (
+    MOST_IN_FLIGHT,
+    Breaker,
+    Breakers,
+    Outcome,
+    outcome_of,
+)
 from watcher.client.credentials.base import Credentials, Proof
 from watcher.client.shared import OnRequest
 from watcher.client.signing import Call
@@ -50,7 +56,7 @@ class OneRefusal(Breaker):
 
     @asynccontextmanager
     async def attempt(
-        self, fingerprint: Hashable, *, changed: bool
+        self, fingerprint: Hashable, *, changed: bool, most: int = MOST_IN_FLIGHT
     ) -> AsyncIterator[None]:
         """Send one request inside; an `ApiError` that leaves it is judged.
 
@@ -62,18 +68,18 @@ class OneRefusal(Breaker):
                 raise copy(self._refusals[fingerprint])
             alone = fingerprint not in self._accepted
             if alone:
-                async with self._judged(fingerprint, changed=changed):
+                async with self._judged(fingerprint, changed=changed, most=most):
                     yield
         if not alone:
-            async with self._judged(fingerprint, changed=changed):
+            async with self._judged(fingerprint, changed=changed, most=most):
                 yield
 
     @asynccontextmanager
     async def _judged(
-        self, fingerprint: Hashable, *, changed: bool
+        self, fingerprint: Hashable, *, changed: bool, most: int
     ) -> AsyncIterator[None]:
         try:
-            async with super().attempt(fingerprint, changed=changed):
+            async with super().attempt(fingerprint, changed=changed, most=most):
                 yield
         except ApiError as exc:
             outcome = outcome_of(exc)

@@ -71,7 +71,13 @@ class NoCredentials(Section):
     kind: Literal["none"]
 
 
-class StaticCredentials(Section):
+class _SigningCredentials(Section):
+    """An access key that signs requests."""
+
+    max_in_flight: int = Field(5, ge=1, le=64)
+
+
+class StaticCredentials(_SigningCredentials):
     """An access key given in the configuration."""
 
     kind: Literal["static"]
@@ -80,19 +86,19 @@ class StaticCredentials(Section):
     security_token: SecretStr | None = None
 
 
-class ChainCredentials(Section):
+class ChainCredentials(_SigningCredentials):
     """The environment, then the profile file, then the instance metadata."""
 
     kind: Literal["chain"] = "chain"
 
 
-class ProfileCredentials(Section):
+class ProfileCredentials(_SigningCredentials):
     """The profile file of the official SDKs."""
 
     kind: Literal["profile"]
 
 
-class MetadataCredentials(Section):
+class MetadataCredentials(_SigningCredentials):
     """Temporary keys of the instance's agency."""
 
     kind: Literal["metadata"]

@@ -131,7 +131,7 @@ class TokenCredentials:
         changed = login.password != self._presented
         self._presented = login.password
         breaker = self._shared.breakers.of(login.account)
-        async with breaker.attempt(login.password, changed=changed):
+        async with breaker.attempt(login.password, changed=changed, most=1):
             return self._read(login, await self._send(login))
 
     async def _send(self, login: Login) -> Answer:
