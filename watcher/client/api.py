@@ -15,7 +15,7 @@ from watcher.client.credentials.base import Credentials
 from watcher.client.endpoint import iam_endpoint_of
 from watcher.client.gateway import Gateway, Question
 from watcher.client.shared import OnRequest, RequestKind, SharedClient
-from watcher.client.transport import BODY_LIMIT, Route, route_to, tls_context
+from watcher.client.transport import BODY_LIMIT, Route, route_to, trust_in
 from watcher.core.errors import Malformed, Refusal, Rejected
 from watcher.core.model import ListPage, Snapshot, check_job_id
 from watcher.core.wire import MOST_TASKS, decode_job, decode_page
@@ -58,7 +58,7 @@ class ApiTarget:
             ValueError: Credentials may not be sent to this address.
             OSError: `ca_file` cannot be read.
         """
-        tls = tls_context(self.ca_file) if self.ca_file else None
+        tls = trust_in(self.ca_file) if self.ca_file else None
         return route_to(address, self.timeout, self.body_limit, tls)
 
 

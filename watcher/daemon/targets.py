@@ -24,7 +24,7 @@ from watcher.client.credentials.static import NoCredentials, StaticCredentials
 from watcher.client.endpoint import iam_endpoint_of
 from watcher.client.shared import OnRequest, SharedClient
 from watcher.client.signing import Key
-from watcher.client.transport import tls_context
+from watcher.client.transport import trust_in
 from watcher.core.errors import Rejected, SettingsError
 from watcher.settings import schema as given
 
@@ -122,7 +122,7 @@ class Targets:
                     login,
                     address,
                     timeout=timeout,
-                    tls=tls_context(target.ca_file) if target.ca_file else None,
+                    tls=trust_in(target.ca_file) if target.ca_file else None,
                     on_request=on_request,
                 )
             case given.ChainCredentials():

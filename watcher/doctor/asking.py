@@ -32,7 +32,7 @@ from watcher.client.transport import (
     exchange,
     in_time,
     route_to,
-    tls_context,
+    trust_in,
 )
 from watcher.core.errors import ApiError, Malformed
 from watcher.core.retry_after import http_date
@@ -164,7 +164,7 @@ class CarefulTargets(Targets):
         api = self.open(name, target, timeout, lambda kind: sent.update([kind]))
         witness = self._witness
         assert witness is not None, "`open` has made one"  # noqa: S101
-        tls = tls_context(target.ca_file) if target.ca_file else None
+        tls = trust_in(target.ca_file) if target.ca_file else None
         route = route_to(target.url, timeout, _GREETING_LIMIT, tls)
         return Case(api, witness, route, sent)
 

@@ -25,6 +25,7 @@ import structlog
 import yaml
 
 from watcher.core.errors import SettingsError
+from watcher.files import file_state
 
 log = structlog.get_logger()
 
@@ -163,15 +164,7 @@ class WebConfig:
 
 
 def _state(files: Iterable[Path]) -> Hashable:
-    return tuple(_state_of(file) for file in files)
-
-
-def _state_of(file: Path) -> Hashable:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return tuple(file_state(file) for file in files)
 
 
 def _read(file: Path) -> _Form:
