@@ -47,8 +47,12 @@ lock: .venv/dev  ## pin the newest dependencies that pyproject.toml allows
 	$(BIN)/uv pip compile $(PIN) requirements/tools.in -o requirements/tools.txt
 PIN := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-fuzz: .venv/fuzz  ## feed the decoder with bytes for SECONDS (20)
-	finds=$$(mktemp -d) && .venv/fuzz/bin/python -m tests.fuzz.fuzz_wire -verbosity=0 -max_total_time=$(or $(SECONDS),20) $$finds tests/fuzz/corpus
+FUZZED := wire list iam metadata job_file web_config settings
+fuzz: .venv/fuzz  ## feed what comes from outside with bytes, each for SECONDS (3)
+	for name in $(FUZZED); do \
+	  finds=$$(mktemp -d) && echo "$$name" && .venv/fuzz/bin/python -m tests.fuzz.fuzz $$name \
+	    -verbosity=0 -max_total_time=$(or $(SECONDS),3) $$finds tests/fuzz/corpus/$$name || exit 1; \
+	done
 
 .venv/fuzz: requirements/fuzz.txt requirements/run.txt
 	$(PYTHON) -m venv .venv/fuzz

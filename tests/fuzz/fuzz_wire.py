@@ -1,12 +1,6 @@
-"""Any bytes are a value or `Malformed`, and whatever is said of them is one line.
-
-    python -m tests.fuzz.fuzz_wire -max_total_time=20 FOLDER_FOR_FINDS tests/fuzz/corpus
-
-The corpus is replayed by the ordinary tests too, without the fuzzer.
-"""
+"""Any bytes are a value or `Malformed`, and whatever is said of them is one line."""
 
 import json
-import sys
 from contextlib import nullcontext
 
 try:
@@ -93,13 +87,3 @@ def _check_lines(lines):
             None, "info", _render(None, "info", _escape(None, "info", line))
         )
         assert shown.decode().isprintable()
-
-
-def main():
-    """Run the fuzzer with libFuzzer's own arguments."""
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()

@@ -187,7 +187,7 @@ async def _locked(daemon):
 
 
 @pytest.mark.parametrize("latency", [0.0, 0.2])
-async def test_a_key_revoked_at_full_speed_is_refused_thrice(tmp_path, latency):
+async def test_a_key_revoked_at_full_speed_is_not_locked(tmp_path, latency):
     names = ("a", "b", "c")
     async with simulate(options(jobs=60, tasks=1, speed=0, latency=latency)) as sim:
         values = {
@@ -203,9 +203,9 @@ async def test_a_key_revoked_at_full_speed_is_refused_thrice(tmp_path, latency):
             accepted = sim.requests.statuses[200]
             await anyio.sleep(5)
             accepted = sim.requests.statuses[200] - accepted
-            assert accepted >= 0.7 * 5 * (3 / latency if latency else 60)
+            assert accepted >= 0.7 * 5 * (5 / latency if latency else 60)
             sim.gateway.set_keys({ACCESS_KEY: Key("another-secret-key")})
             await daemon.until(lambda: daemon.events("credentials.locked"))
             await anyio.sleep(REFUSED_SPELL / 2)
-            assert sim.requests.statuses[401] == 3
+            assert 3 <= sim.requests.statuses[401] <= 5
             assert await _locked(daemon) == dict.fromkeys(names, 1)

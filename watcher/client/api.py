@@ -10,11 +10,12 @@ from pathlib import Path
 
 import anyio
 
+from watcher.client.breaker import MOST_IN_FLIGHT
 from watcher.client.credentials.base import Credentials
 from watcher.client.endpoint import iam_endpoint_of
 from watcher.client.gateway import Gateway, Question
 from watcher.client.shared import OnRequest, RequestKind, SharedClient
-from watcher.client.transport import BODY_LIMIT, Route, route_to, tls_context
+from watcher.client.transport import BODY_LIMIT, Route, route_to, trust_in
 from watcher.core.errors import Malformed, Refusal, Rejected
 from watcher.core.model import ListPage, Snapshot, check_job_id
 from watcher.core.wire import MOST_TASKS, decode_job, decode_page
@@ -35,6 +36,7 @@ class ApiTarget:
         timeout: Seconds for one request.
         body_limit: Largest answer that is read, in bytes.
         max_tasks: How many a job may have.
+        max_in_flight: Requests on their way at once with one key, over all its targets.
         ca_file: PEM file of the only authorities to trust; None for the system's.
     """
 
@@ -47,6 +49,7 @@ class ApiTarget:
     ca_file: Path | None = None
     name: str = ""
     max_tasks: int = MOST_TASKS
+    max_in_flight: int = MOST_IN_FLIGHT
 
     def route(self, address: str) -> Route:
         """Return the way to one of its addresses.
@@ -55,7 +58,7 @@ class ApiTarget:
             ValueError: Credentials may not be sent to this address.
             OSError: `ca_file` cannot be read.
         """
-        tls = tls_context(self.ca_file) if self.ca_file else None
+        tls = trust_in(self.ca_file) if self.ca_file else None
         return route_to(address, self.timeout, self.body_limit, tls)
 
 
@@ -77,7 +80,11 @@ class DevServerApi:
         self._clock = shared.clock
         self._max_tasks = target.max_tasks
         self._gateway = Gateway(
-            shared, credentials, on_request or _count_nothing, target.name
+            shared,
+            credentials,
+            on_request or _count_nothing,
+            target.name,
+            target.max_in_flight,
         )
         self._route = target.route(target.endpoint)
         self._projects = ProjectLookup(self._gateway, target)

@@ -1,7 +1,10 @@
-"""Keeps an access key from being locked: at most three refused requests in 5 minutes.
+"""Keeps an access key from being locked.
 
 The gateway locks a key for 5 minutes after more than five refusals running, for every
-tool that uses it. `Circuit` decides, with time as an argument; `Breaker` waits and tells.
+tool that uses it. A key that is not accepted yet, or was refused last, goes one request at
+a time, and is refused three times in 5 minutes at most. One that is accepted has so many
+requests on their way as its settings say: all of them may be refused, if it is revoked.
+`Circuit` decides, with time as an argument; `Breaker` waits and tells.
 
 Source: API request signing guide, "FAQs".
 """
@@ -21,6 +24,9 @@ from watcher.core.errors import ApiError, JobNotFound, Refusal, Rejected
 
 WINDOW = 300.0
 MOST_REFUSED = 3
+MOST_IN_FLIGHT = 5
+"""Requests of an accepted key, unless its settings say otherwise: no more than may be
+refused running."""
 _MANY = 64
 
 OnChange = Callable[[str, Rejected | None], None]
@@ -52,50 +58,57 @@ def outcome_of(error: ApiError) -> Outcome:
 
 
 class Circuit:
-    """Decides whether one more request may go; all times are monotonic seconds.
-
-    A request in flight may yet be refused, so it counts as if it were.
-    """
+    """Decides whether one more request may go; all times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._refused: deque[float] = deque(maxlen=MOST_REFUSED)
+        self._refusals = 0
         self._locked_until = 0.0
-        self._proven = False
+        self._accepted = False
         self._in_flight = 0
         self.opened = False
 
     def hold(self, now: float) -> float:
         """Return the seconds for which nothing may go; 0.0 where something may."""
-        full = len(self._refused) == MOST_REFUSED
+        full = not self._accepted and len(self._refused) == MOST_REFUSED
         until = self._refused[0] + WINDOW if full else 0.0
         return max(until - now, self._locked_until - now, 0.0)
 
-    def width(self, now: float) -> int:
-        """Return how many may be in flight at once, those that are included."""
-        recent = sum(moment + WINDOW > now for moment in self._refused)
-        return MOST_REFUSED - recent if self._proven else 1
+    def limit(self, most: int) -> int:
+        """Return how many may be in flight at once.
 
-    def admit(self, now: float) -> bool:
-        """Let a request go, and count it as in flight; False: not now."""
-        if self.hold(now) or self._in_flight >= self.width(now):
-            return False
+        Args:
+            most: How many, once the key is accepted.
+        """
+        return most if self._accepted else 1
+
+    def admit(self, now: float, most: int) -> int | None:
+        """Let a request go, and count it as in flight.
+
+        Returns:
+            What `settle` wants to know of it; None: not now.
+        """
+        if self.hold(now) or self._in_flight >= self.limit(most):
+            return None
         self._in_flight += 1
-        return True
+        return self._refusals
 
-    def settle(self, now: float, outcome: Outcome) -> None:
+    def settle(self, now: float, ticket: int, outcome: Outcome) -> None:
         """Take note of how a request that was let go ended."""
         self._in_flight -= 1
         match outcome:
-            case Outcome.ACCEPTED:
-                self._proven = True
+            # One that left before the last refusal came says nothing of what was after.
+            case Outcome.ACCEPTED if ticket == self._refusals:
+                self._accepted = True
                 self.opened = self.opened and self.hold(now) > 0
             case Outcome.REFUSED | Outcome.LOCKED:
-                self._proven = False
+                self._accepted = False
+                self._refusals += 1
                 self._refused.append(now)
                 if outcome is Outcome.LOCKED:
                     self._locked_until = now + WINDOW
                 self.opened = self.opened or self.hold(now) > 0
-            case Outcome.UNCLEAR:
+            case _:
                 pass
 
     def idle(self, now: float) -> bool:
@@ -127,10 +140,13 @@ class Breaker:
         """Whether it opened and no request has been accepted since."""
         return self._era.circuit.opened
 
-    @property
-    def key_limit(self) -> int:
-        """How many requests may be on their way at once; more would stand in line."""
-        return max(1, self._era.circuit.width(anyio.current_time()))
+    def limit(self, most: int) -> int:
+        """Return how many may be on their way at once; more would stand in line.
+
+        Args:
+            most: How many, once the key is accepted.
+        """
+        return self._era.circuit.limit(most)
 
     def idle(self) -> bool:
         """Tell whether forgetting it changes nothing but the proof."""
@@ -138,12 +154,13 @@ class Breaker:
 
     @asynccontextmanager
     async def attempt(
-        self, fingerprint: Hashable, *, changed: bool
+        self, fingerprint: Hashable, *, changed: bool, most: int = MOST_IN_FLIGHT
     ) -> AsyncIterator[None]:
         """Send one request inside; an `ApiError` that leaves it is judged.
 
         Args:
             fingerprint: Of the credentials in use.
+            most: How many may be on their way at once, once the key is accepted.
             changed: Whether the caller has used others, or none, until now. Credentials
                 that are new to this breaker too close it.
 
@@ -151,7 +168,7 @@ class Breaker:
             Rejected: Held back, nothing was sent; `retry_after` says for how long.
         """
         era = self._era_of(fingerprint, changed=changed)
-        await self._enter(era)
+        ticket = await self._enter(era, most)
         outcome, error = Outcome.UNCLEAR, None
         try:
             yield
@@ -160,7 +177,9 @@ class Breaker:
             outcome, error = outcome_of(exc), exc
             raise
         finally:
-            self._leave(era, outcome, error)
+            self._leave(era, ticket, outcome, error)
+            held = era.circuit.hold(anyio.current_time()) > 0
+            self._call(len(self._waiting) if held else most)
 
     def _era_of(self, fingerprint: Hashable, *, changed: bool) -> _Era:
         if changed and fingerprint not in self._era.fingerprints:
@@ -171,11 +190,12 @@ class Breaker:
         self._era.fingerprints.add(fingerprint)
         return self._era
 
-    async def _enter(self, era: _Era) -> None:
-        while not era.circuit.admit(now := anyio.current_time()):
+    async def _enter(self, era: _Era, most: int) -> int:
+        while (ticket := era.circuit.admit(now := anyio.current_time(), most)) is None:
             if seconds := era.circuit.hold(now):
                 raise _held(era.cause, seconds)
             await self._stand_in_line()
+        return ticket
 
     async def _stand_in_line(self) -> None:
         """Wait until a request has ended."""
@@ -191,15 +211,15 @@ class Breaker:
         for _ in range(min(count, len(self._waiting))):
             self._waiting.popleft().set()
 
-    def _leave(self, era: _Era, outcome: Outcome, error: ApiError | None) -> None:
+    def _leave(
+        self, era: _Era, ticket: int, outcome: Outcome, error: ApiError | None
+    ) -> None:
         was_open = era.circuit.opened
-        era.circuit.settle(anyio.current_time(), outcome)
+        era.circuit.settle(anyio.current_time(), ticket, outcome)
         if isinstance(error, Rejected) and outcome in {Outcome.REFUSED, Outcome.LOCKED}:
             era.cause = error
         if era is self._era and era.circuit.opened != was_open:
             self._on_change(self._account, None if was_open else era.cause)
-        held = era.circuit.hold(anyio.current_time()) > 0
-        self._call(len(self._waiting) if held else MOST_REFUSED)
 
 
 class Breakers:

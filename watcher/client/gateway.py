@@ -67,7 +67,15 @@ class Cover:
 
 
 class Gateway:
-    """Asks in the name of one target's credentials."""
+    """Asks in the name of one target's credentials.
+
+    Args:
+        shared: What all targets share.
+        credentials: The target's.
+        on_request: Told of each request.
+        target: What the operator calls it.
+        most: Requests on their way at once with an accepted key, over all its targets.
+    """
 
     def __init__(
         self,
@@ -75,11 +83,13 @@ class Gateway:
         credentials: Credentials,
         on_request: OnRequest,
         target: str,
+        most: int,
     ) -> None:
         self._shared = shared
         self._credentials = credentials
         self._on_request = on_request
         self._target = target
+        self._most = most
         self._surprises: set[tuple[str, type[Exception]]] = set()
         self._cover = Cover.of(None)
         self._account: str | None = None
@@ -96,7 +106,7 @@ class Gateway:
         """How many requests the key lets be on their way at once; None: any number."""
         if self._account is None:
             return None if self._unsigned else 1
-        return self._shared.breakers.of(self._account).key_limit
+        return self._shared.breakers.of(self._account).limit(self._most)
 
     @property
     def locked(self) -> bool:
@@ -182,7 +192,7 @@ class Gateway:
         changed = proof.fingerprint != self._fingerprint
         self._account, self._fingerprint = proof.account, proof.fingerprint
         breaker = self._shared.breakers.of(proof.account)
-        async with breaker.attempt(proof.fingerprint, changed=changed):
+        async with breaker.attempt(proof.fingerprint, changed=changed, most=self._most):
             return await self._send(question, proof)
 
     async def _send(

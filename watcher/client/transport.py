@@ -20,11 +20,15 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import anyio
+import structlog
 
 from watcher import __version__
 from watcher.client.endpoint import check_endpoint
 from watcher.client.signing import Call, canonical_query
 from watcher.core.errors import Malformed, Unreachable
+from watcher.files import file_state
+
+log = structlog.get_logger()
 
 _Result = TypeVar("_Result")
 
@@ -74,7 +78,7 @@ class Route:
     origin: str
     timeout: float
     body_limit: int = BODY_LIMIT
-    tls: ssl.SSLContext | None = None
+    tls: Trust | None = None
     proxy: str | None = field(default=None, repr=False)
     large: anyio.Lock = field(default_factory=anyio.Lock, repr=False, compare=False)
 
@@ -88,7 +92,7 @@ def route_to(
     address: str,
     timeout: float,
     body_limit: int = BODY_LIMIT,
-    tls: ssl.SSLContext | None = None,
+    tls: Trust | None = None,
 ) -> Route:
     """Return the way to an address that credentials are sent to.
 
@@ -145,14 +149,51 @@ def open_session() -> aiohttp.ClientSession:
     )
 
 
-@cache
-def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
-    """Return the trust of the system, or that in one PEM file alone; made once each.
+class Trust:
+    """The authorities in one PEM file, as it is now.
+
+    A file that cannot be used any more leaves the last ones in force, told once.
 
     Raises:
-        OSError: The file cannot be read, or holds no certificate.
+        OSError: It cannot be read, or holds no certificate.
     """
-    return ssl.create_default_context(cafile=ca_file and os.fspath(ca_file))
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._state = file_state(file)
+        self._content = file.read_bytes()
+        self._context = ssl.create_default_context(cafile=os.fspath(file))
+
+    def context(self) -> ssl.SSLContext:
+        """Return what to connect with; the same until the file says something else."""
+        state = file_state(self._file)
+        if state != self._state:
+            self._state = state
+            self._look_again()
+        return self._context
+
+    def _look_again(self) -> None:
+        file = os.fspath(self._file)
+        try:
+            content = self._file.read_bytes()
+            if content == self._content:
+                return
+            self._context = ssl.create_default_context(cafile=file)
+        except OSError as exc:
+            log.warning("config.ca_file_invalid", file=file, error=exc.strerror)
+        else:
+            self._content = content
+            log.info("config.ca_file_reloaded", file=file)
+
+
+trust_in = cache(Trust)
+"""Of one file once, so that targets that name it share their connections."""
+
+
+@cache
+def system_trust() -> ssl.SSLContext:
+    """Return the trust of the system, made once."""
+    return ssl.create_default_context()
 
 
 async def in_time(route: Route, asking: Awaitable[_Result]) -> _Result:
@@ -210,7 +251,7 @@ async def _exchange(
         headers=call.headers,
         data=call.body or None,
         allow_redirects=False,
-        ssl=route.tls or True,
+        ssl=route.tls.context() if route.tls else True,
         proxy=route.proxy,
     ) as response:
         body = await _read(response, route, place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -109,6 +110,7 @@ def main(settings: Settings, run: Run) -> int:
         SettingsError: What is configured cannot be had, such as an address.
         StoreError: The store cannot be opened.
     """
+    _leave_no_core()
     writer = configure_logging(
         settings.log.level, settings.log.format, sys.stdout, wall
     )
@@ -121,6 +123,16 @@ def main(settings: Settings, run: Run) -> int:
         return INTERNAL_ERROR
     finally:
         writer.close()
+
+
+def _leave_no_core() -> None:
+    """Let no dump of the memory be written, which holds keys.
+
+    One byte, for zero does not keep the kernel from handing it to another program.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = 0 if most == 0 else 1
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
 
 
 async def run(

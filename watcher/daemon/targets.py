@@ -9,7 +9,7 @@ import aiohttp
 import structlog
 
 from watcher.client.api import ApiTarget, DevServerApi
-from watcher.client.breaker import Breakers
+from watcher.client.breaker import MOST_IN_FLIGHT, Breakers
 from watcher.client.clock import ServerClock
 from watcher.client.credentials.base import Credentials
 from watcher.client.credentials.chain import default_chain
@@ -24,7 +24,7 @@ from watcher.client.credentials.static import NoCredentials, StaticCredentials
 from watcher.client.endpoint import iam_endpoint_of
 from watcher.client.shared import OnRequest, SharedClient
 from watcher.client.signing import Key
-from watcher.client.transport import tls_context
+from watcher.client.transport import trust_in
 from watcher.core.errors import Rejected, SettingsError
 from watcher.settings import schema as given
 
@@ -78,6 +78,9 @@ class Targets:
                 timeout=timeout,
                 ca_file=target.ca_file,
                 max_tasks=target.max_tasks,
+                max_in_flight=getattr(
+                    target.credentials, "max_in_flight", MOST_IN_FLIGHT
+                ),
             )
             credentials = self._credentials(target, timeout, on_request)
             return DevServerApi(self._shared, api_target, credentials, on_request)
@@ -119,7 +122,7 @@ class Targets:
                     login,
                     address,
                     timeout=timeout,
-                    tls=tls_context(target.ca_file) if target.ca_file else None,
+                    tls=trust_in(target.ca_file) if target.ca_file else None,
                     on_request=on_request,
                 )
             case given.ChainCredentials():

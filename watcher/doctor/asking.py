@@ -17,7 +17,13 @@ import aiohttp
 import anyio
 
 from watcher.client.api import DevServerApi
-from watcher.client.breaker import Breaker, Breakers, Outcome, outcome_of
+from watcher.client.breaker import (
+    MOST_IN_FLIGHT,
+    Breaker,
+    Breakers,
+    Outcome,
+    outcome_of,
+)
 from watcher.client.credentials.base import Credentials, Proof
 from watcher.client.shared import OnRequest
 from watcher.client.signing import Call
@@ -26,7 +32,7 @@ from watcher.client.transport import (
     exchange,
     in_time,
     route_to,
-    tls_context,
+    trust_in,
 )
 from watcher.core.errors import ApiError, Malformed
 from watcher.core.retry_after import http_date
@@ -50,7 +56,7 @@ class OneRefusal(Breaker):
 
     @asynccontextmanager
     async def attempt(
-        self, fingerprint: Hashable, *, changed: bool
+        self, fingerprint: Hashable, *, changed: bool, most: int = MOST_IN_FLIGHT
     ) -> AsyncIterator[None]:
         """Send one request inside; an `ApiError` that leaves it is judged.
 
@@ -62,18 +68,18 @@ class OneRefusal(Breaker):
                 raise copy(self._refusals[fingerprint])
             alone = fingerprint not in self._accepted
             if alone:
-                async with self._judged(fingerprint, changed=changed):
+                async with self._judged(fingerprint, changed=changed, most=most):
                     yield
         if not alone:
-            async with self._judged(fingerprint, changed=changed):
+            async with self._judged(fingerprint, changed=changed, most=most):
                 yield
 
     @asynccontextmanager
     async def _judged(
-        self, fingerprint: Hashable, *, changed: bool
+        self, fingerprint: Hashable, *, changed: bool, most: int
     ) -> AsyncIterator[None]:
         try:
-            async with super().attempt(fingerprint, changed=changed):
+            async with super().attempt(fingerprint, changed=changed, most=most):
                 yield
         except ApiError as exc:
             outcome = outcome_of(exc)
@@ -158,7 +164,7 @@ class CarefulTargets(Targets):
         api = self.open(name, target, timeout, lambda kind: sent.update([kind]))
         witness = self._witness
         assert witness is not None, "`open` has made one"  # noqa: S101
-        tls = tls_context(target.ca_file) if target.ca_file else None
+        tls = trust_in(target.ca_file) if target.ca_file else None
         route = route_to(target.url, timeout, _GREETING_LIMIT, tls)
         return Case(api, witness, route, sent)
 

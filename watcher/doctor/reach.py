@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from watcher.client.transport import Route, tls_context
+from watcher.client.transport import Route, system_trust
 from watcher.doctor.findings import Fault, Finding, fail, ok
 
 _PORTS = {"http": 80, "https": 443}
@@ -57,7 +57,7 @@ def first_hop(route: Route, where: str) -> Hop:
         where: Path of the target's settings, such as `targets.prod`.
     """
     parts = urlsplit(route.proxy or route.origin)
-    tls = route.tls or tls_context()
+    tls = route.tls.context() if route.tls else system_trust()
     named = f"{where}.region and {where}.endpoint"
     return Hop(
         host=parts.hostname or "",

@@ -65,6 +65,10 @@ Pattern = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 Url = Annotated[str, AfterValidator(check_endpoint)]
 
 
+KeyLimit = Annotated[int, Field(ge=1, le=64)]
+"""Requests of an accepted key that are on their way at once."""
+
+
 class NoCredentials(Section):
     """No Authorization header at all."""
 
@@ -78,24 +82,28 @@ class StaticCredentials(Section):
     access_key: str = Field(min_length=1)
     secret_key: SecretStr = Field(min_length=1)
     security_token: SecretStr | None = None
+    max_in_flight: KeyLimit = 5
 
 
 class ChainCredentials(Section):
     """The environment, then the profile file, then the instance metadata."""
 
     kind: Literal["chain"] = "chain"
+    max_in_flight: KeyLimit = 5
 
 
 class ProfileCredentials(Section):
     """The profile file of the official SDKs."""
 
     kind: Literal["profile"]
+    max_in_flight: KeyLimit = 5
 
 
 class MetadataCredentials(Section):
     """Temporary keys of the instance's agency."""
 
     kind: Literal["metadata"]
+    max_in_flight: KeyLimit = 5
 
 
 class TokenCredentials(Section):

@@ -672,3 +672,40 @@ async def test_connections_are_limited_by_the_target_alone():
             async with anyio.create_task_group() as group:
                 for _ in range(150):
                     group.start_soon(target.fetch, JOB)
+
+
+async def test_a_replaced_ca_file_is_taken_up(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one, context_one = certificate(tmp_path / "one")
+    two, context_two = certificate(tmp_path / "two")
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(one.read_bytes())
+
+    async def trusts(target):
+        try:
+            return await target.fetch(JOB) is not None
+        except Unreachable:
+            return False
+
+    async with (
+        shared() as on,
+        cloud(ssl=context_one) as server_one,
+        cloud(ssl=context_two) as server_two,
+    ):
+        targets = [api(on, each, ca_file=ca_file) for each in (server_one, server_two)]
+        assert [await trusts(target) for target in targets] == [True, False]
+        with structlog.testing.capture_logs() as lines:
+            ca_file.write_text("half a certif")
+            assert [await trusts(target) for target in targets] == [True, False]
+            (tmp_path / "new.pem").write_bytes(two.read_bytes())
+            (tmp_path / "new.pem").rename(ca_file)
+            assert [await trusts(target) for target in targets] == [False, True]
+            ca_file.touch()
+            ca_file.unlink()
+            assert [await trusts(target) for target in targets] == [False, True]
+    assert [line["event"] for line in lines] == [
+        "config.ca_file_invalid",
+        "config.ca_file_reloaded",
+        "config.ca_file_invalid",
+    ]

@@ -6,7 +6,6 @@ Source: https://support.huaweicloud.com/intl/en-us/api-iam/iam_30_0001.html
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Hashable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,7 +18,7 @@ from watcher.client.credentials.parsing import parse_expiry
 from watcher.client.credentials.renewal import Renewal
 from watcher.client.shared import OnRequest, SharedClient
 from watcher.client.signing import Call, is_visible
-from watcher.client.transport import Answer, exchange, in_time, route_to
+from watcher.client.transport import Answer, Trust, exchange, in_time, route_to
 from watcher.core.errors import (
     ApiError,
     Details,
@@ -93,7 +92,7 @@ class TokenCredentials:
         iam_endpoint: str,
         *,
         timeout: float = 10.0,
-        tls: ssl.SSLContext | None = None,
+        tls: Trust | None = None,
         on_request: OnRequest | None = None,
     ) -> None:
         self._shared = shared
@@ -131,7 +130,7 @@ class TokenCredentials:
         changed = login.password != self._presented
         self._presented = login.password
         breaker = self._shared.breakers.of(login.account)
-        async with breaker.attempt(login.password, changed=changed):
+        async with breaker.attempt(login.password, changed=changed, most=1):
             return self._read(login, await self._send(login))
 
     async def _send(self, login: Login) -> Answer:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from watcher.client.credentials.base import Proof, no_credentials
 from watcher.client.signing import Key
 from watcher.core.errors import Rejected
-from watcher.files import stamp
+from watcher.files import file_state
 
 _VARIABLE = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
 _SECTIONS = ("basic", "basiccredentials", "global", "globalcredentials")
@@ -68,16 +68,10 @@ class ProfileCredentials:
         return await self.current()
 
     def _latest(self) -> _Reading:
-        version = self._version()
+        version = file_state(self._path)
         if self._last is not None and self._last.version == version:
             return self._last
         return _Reading(version, self._read())
-
-    def _version(self) -> Hashable:
-        try:
-            return stamp(self._path.stat())
-        except OSError as exc:
-            raise self._nothing(exc.strerror or "unreadable") from exc
 
     def _read(self) -> Key:
         ini = ConfigParser(interpolation=None)
