@@ -132,7 +132,7 @@ def test_what_nearly_is_a_secret_does_not_take_long(size):
     body = b"sesame-0pen " * (size // 12)
     began = time.perf_counter()
     assert mask("sesame-open", "+-/=+-/=+-").apply(body) is body
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 30
 
 
 class TestOfRequest:
