@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -411,17 +418,27 @@ class Response:
     """What a page answers; the body in chunks so that a large one can be streamed.
 
     An empty chunk sends nothing; a body without end yields one now and then, so that
-    it is noticed when the reader has left.
+    it is noticed when the reader has left. A chunk of any size is sent without a copy of
+    it: one that several answers share costs what one costs.
+
+    Attributes:
+        sent: Called once the system has taken the last byte of the body; not where the
+            reader left before, nor for HEAD.
     """
 
     body: Iterable[bytes] | AsyncIterator[bytes]
     content_type: str = "text/plain; charset=utf-8"
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    sent: Callable[[], None] | None = None
 
 
 class Page(Protocol):
     """A pure view of the board at one path."""
+
+    @property
+    def parameters(self) -> Collection[str]:
+        """What may stand in the query; a request with anything else is refused."""
 
     @property
     def path(self) -> str:

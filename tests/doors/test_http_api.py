@@ -37,8 +37,9 @@ from watcher.pages.api import (
     RemoveJob,
     events,
 )
+from watcher.ports import Request
 from watcher.store import MemoryStore
-from watcher.web.server import serve
+from watcher.web.server import Rules, serve
 
 TOKEN = "correct horse battery staple"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -187,7 +188,7 @@ class Daemon:
         ]
         async with (
             serve(
-                pages, "127.0.0.1", 0, actions=actions, token=lambda: token
+                pages, "127.0.0.1", 0, actions=actions, rules=Rules(lambda: token)
             ) as address,
             aiohttp.ClientSession("http://{}:{}".format(*address)) as session,
         ):
@@ -282,7 +283,7 @@ async def test_jobs_that_are_not_there(path):
 async def raw(address, method, path):
     """Send a path as it stands; clients tidy it up."""
     reader, writer = await asyncio.open_connection(*address)
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     writer.write(f"{head}Authorization: {BEARER['Authorization']}\r\n\r\n".encode())
     with anyio.fail_after(10):
         answer = await reader.read()
@@ -444,6 +445,28 @@ async def test_pages_of_events(daemon):
         *("timestamp", "level", "event", "event_id", "seq", "target"),
         *("project_id", "job_id", "from", "tasks"),
     ]
+
+
+async def test_a_page_is_read_while_it_is_sent():
+    """A slow reader costs one batch; a journal that fails meanwhile ends the page."""
+    daemon = Daemon()
+    await daemon.commit(*told(500))
+    page = await daemon.events.respond(Request("/", query={"limit": "450"}))
+    body, reads = [], []
+    async for chunk in page.body:
+        body.append(chunk)
+        reads.append(daemon.reads)
+    assert reads == [1, 1, 2, 3, 4, 5, 5]
+    shown = json.loads(b"".join(body))
+    assert [event["seq"] for event in shown["events"]] == [*range(1, 451)]
+    assert shown["next"] == 450
+    page = await daemon.events.respond(Request("/", query={"limit": "450"}))
+    body = []
+    async for chunk in page.body:
+        body.append(chunk)
+        daemon.broken = len(body) == 3
+    shown = json.loads(b"".join(body))
+    assert (len(shown["events"]), shown["next"]) == (200, 200)
 
 
 async def test_an_event_is_as_in_the_log():
@@ -641,7 +664,7 @@ async def test_a_slow_reader_holds_up_nobody(caplog):
         await daemon.store.commit([Step(RECORD, (event,))])
     async with daemon.served() as session:
         reader, writer = await asyncio.open_connection(*daemon.address)
-        writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n")
+        writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n")
         writer.write(b"Accept: text/event-stream\r\n\r\n")
         await until(lambda: daemon.reads > 1)
         reader._transport.pause_reading()
@@ -663,7 +686,7 @@ def open_files():
 
 
 async def test_a_reader_who_takes_nothing_is_given_up(monkeypatch):
-    monkeypatch.setattr("watcher.web.server.STALLED_AFTER", 0.3)
+    monkeypatch.setattr("watcher.web.sending.STALLED_AFTER", 0.3)
     daemon = Daemon()
     event = {"message": "x" * 100_000}
     for number in range(1000):
@@ -673,23 +696,13 @@ async def test_a_reader_who_takes_nothing_is_given_up(monkeypatch):
         before = open_files()
         reader, writer = await asyncio.open_connection(*daemon.address)
         reader._transport.pause_reading()
-        writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n")
+        writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n")
         writer.write(b"Accept: text/event-stream\r\n\r\n")
         await until(lambda: daemon.events.streams == 1)
         await until(lambda: daemon.events.streams == 0)
         ours = before + 1  # of both ends
         await until(lambda: open_files() == ours)
         reader._transport.abort()
-
-
-async def test_only_so_many_streams(monkeypatch):
-    monkeypatch.setattr(events, "MOST_STREAMS", 1)
-    daemon = Daemon()
-    async with daemon.served() as session, stream(session) as response:
-        await response.content.readuntil(b"\n\n")
-        status, body = await ask(session, "GET", "/api/v1/events", headers=STREAM)
-        assert status == 503
-        assert "streams" in body["error"]
 
 
 async def test_a_stream_ends_where_the_journal_cannot_be_read():

@@ -69,6 +69,7 @@ def publish(page, steps):
 async def text(page, headers=None):
     response = await page.respond(Request("/metrics", headers or {}))
     body = b"".join([chunk async for chunk in response.body])
+    response.sent()
     return body.decode(), response.content_type
 
 
@@ -178,6 +179,21 @@ async def test_an_unchanged_look_moves_only_its_time():
 async def test_served_once_the_present_state_was_scraped():
     page = page_of()
     publish(page, [advance(NEW, answer("FINISHED", {"a": "SUCCESS"}), START)])
+    assert not page.served(KEY)
+    response = await page.respond(Request("/metrics"))
+    assert not page.served(KEY)  # nobody has it yet
+    response.sent()
+    assert page.served(KEY)
+
+
+async def test_what_changes_while_it_is_sent_was_not_served():
+    page = page_of()
+    first = advance(NEW, answer("PROCESSING", {"a": "PROCESSING"}), START)
+    publish(page, [first])
+    response = await page.respond(Request("/metrics"))
+    last = answer("FINISHED", {"a": "SUCCESS"})
+    publish(page, [advance(first.record, last, START + 10)])
+    response.sent()
     assert not page.served(KEY)
     await text(page)
     assert page.served(KEY)

@@ -18,6 +18,7 @@ class Echo:
     """A page that answers with what it was asked."""
 
     path = "/echo"
+    parameters = ("a",)
 
     async def respond(self, request):
         async def body():

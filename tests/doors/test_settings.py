@@ -256,6 +256,12 @@ def test_what_kubernetes_sets_beside_a_service_of_this_name_is_no_setting():
         ),
         ({**MINIMAL, "log": {"level": "loud"}}, "log.level: "),
         ({**MINIMAL, "server": {"listen": "10911"}}, "server.listen: "),
+        ({**MINIMAL, "server": {"max_connections": 8}}, "server.max_connections: "),
+        ({**MINIMAL, "server": {"public_url": "watcher"}}, "server.public_url: "),
+        ({**MINIMAL, "server": {"public_url": "ftp://a"}}, "server.public_url: "),
+        ({**MINIMAL, "server": {"public_url": "https://u@a"}}, "server.public_url: "),
+        ({**MINIMAL, "server": {"public_url": "http://[::1"}}, "server.public_url: "),
+        ({**MINIMAL, "server": {"allowed_hosts": ["a:1"]}}, "server.allowed_hosts.0: "),
         ({**MINIMAL, "poll": {"max_in_flight": 0}}, "poll.max_in_flight: "),
         ({**MINIMAL, "poll": {"requests_per_second": 0}}, "poll.requests_per_second: "),
     ],
@@ -506,3 +512,16 @@ def test_every_setting_is_described_with_its_default():
 )
 def test_any_pairs_nest(pairs):
     nest((list(path), text) for path, text in pairs.items())
+
+
+def test_the_names_of_the_pages():
+    server = {
+        "listen": "Box:1",
+        "public_url": "https://Watcher.example.org:8443/sub",
+        "allowed_hosts": "watcher, watcher.monitoring.svc",
+    }
+    settings = load({**MINIMAL, "server": server}, environ={})
+    assert settings.server.names == {
+        *("box", "watcher.example.org", "watcher", "watcher.monitoring.svc"),
+    }
+    assert load(MINIMAL, environ={}).server.names == {"127.0.0.1"}

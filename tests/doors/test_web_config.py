@@ -7,17 +7,21 @@ import ssl
 import subprocess
 import sys
 import textwrap
+import threading
 from contextlib import asynccontextmanager
 
 import aiohttp
+import anyio
 import bcrypt
 import pytest
 import structlog.testing
 
 from watcher.core.errors import SettingsError
 from watcher.ports import Response
+from watcher.web import logins
 from watcher.web import web_config as module
-from watcher.web.server import serve
+from watcher.web.http import Refused
+from watcher.web.server import Rules, serve
 from watcher.web.web_config import WebConfig
 
 HASHED = bcrypt.hashpw(b"s3cret", bcrypt.gensalt(4)).decode()
@@ -27,10 +31,15 @@ USERS = {"zoe": HASHED, "prometheus": OTHER.replace("$2b$", "$2y$")}
 
 
 class Page:
-    path = "/healthz"
+    path = "/page"
+    parameters = ()
 
     async def respond(self, _):
         return Response([b"ok\n"])
+
+
+class Probe(Page):
+    path = "/healthz"
 
 
 class Change:
@@ -56,10 +65,11 @@ def with_users(folder, users=USERS):
 
 
 @asynccontextmanager
-async def serving(config, token="t0ken", **tls):
-    options = {"actions": [Change()], "token": lambda: token, "web_config": config}
+async def serving(config, token="t0ken", login_failed=lambda: None, **tls):
+    rules = Rules(lambda: token, web_config=config, login_failed=login_failed)
+    options = {"actions": [Change()], "rules": rules}
     async with (
-        serve([Page()], "127.0.0.1", 0, **options) as (host, port),
+        serve([Page(), Probe()], "127.0.0.1", 0, **options) as (host, port),
         aiohttp.ClientSession(
             f"http{'s' if config.tls else ''}://{host}:{port}",
             connector=aiohttp.TCPConnector(force_close=True, **tls),
@@ -72,7 +82,7 @@ async def status(session, user=None, password="", **headers):
     if user is not None:
         pair = base64.b64encode(f"{user}:{password}".encode()).decode()
         headers["Authorization"] = f"Basic {pair}"
-    async with session.get("/healthz", headers=headers) as response:
+    async with session.get("/page", headers=headers) as response:
         return response.status
 
 
@@ -103,7 +113,7 @@ async def test_what_is_no_user(tmp_path, header):
 
 async def test_the_question_and_every_path(tmp_path):
     async with serving(WebConfig(with_users(tmp_path))) as session:
-        for path in ("/healthz", "/nothing", "/change"):
+        for path in ("/page", "/nothing", "/change"):
             async with session.get(path) as response:
                 assert response.status == 401
                 asked = response.headers["WWW-Authenticate"]
@@ -148,6 +158,147 @@ async def test_a_password_is_computed_once(tmp_path, monkeypatch):
         with_users(tmp_path, {"zoe": USERS["prometheus"]})  # another password
         assert await status(session, "zoe", "s3cret") == 200  # as `matches` has it
         assert len(computed) == 4
+
+
+async def test_an_unknown_name_takes_as_long_as_the_dearest(tmp_path, monkeypatch):
+    computed = []
+    monkeypatch.setattr(module, "_matches", lambda _, hashed: computed.append(hashed))
+    dear = HASHED.replace("$04$", "$12$")
+    config = WebConfig(with_users(tmp_path, {"a": HASHED, "b": dear, "c": OTHER}))
+    async with serving(config) as session:
+        assert await status(session, "nobody", "x") == 401
+    assert computed == [dear]
+
+
+async def test_the_right_password_of_another_is_none(tmp_path):
+    async with serving(WebConfig(with_users(tmp_path, {"zoe": HASHED}))) as session:
+        assert await status(session, "nobody", "s3cret") == 401
+        assert await status(session, "nobody", "s3cret") == 401
+        assert await status(session, "zoe", "s3cret") == 200
+
+
+class Waits:
+    """A password that takes until it is released."""
+
+    def __init__(self):
+        self.release, self.computed = threading.Event(), []
+
+    def __call__(self, password, _):
+        self.computed.append(password)
+        self.release.wait(10)
+        return password == b"s3cret"
+
+
+async def until(condition):
+    with anyio.fail_after(10):
+        while not condition():  # noqa: ASYNC110 - what is awaited has no event
+            await anyio.sleep(0.01)
+
+
+async def test_few_passwords_wait_and_the_others_come_back(tmp_path, monkeypatch):
+    matches = Waits()
+    monkeypatch.setattr(module, "_matches", matches)
+    answers = []
+
+    async def guess(session, number):
+        answers.append(await status(session, "zoe", f"wrong{number}"))
+
+    async with serving(WebConfig(with_users(tmp_path))) as session:
+        async with anyio.create_task_group() as tasks:
+            for number in range(30):
+                tasks.start_soon(guess, session, number)
+            await until(lambda: len(answers) == 30 - logins.MOST_OF_A_PEER)
+            assert set(answers) == {429}
+            matches.release.set()
+        assert await status(session, "zoe", "s3cret") == 200
+    assert len(matches.computed) == logins.MOST_OF_A_PEER + 1
+    assert answers.count(401) == logins.MOST_OF_A_PEER
+
+
+async def test_peers_have_the_queue_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(logins, "MOST_WAITING", 2)
+    matches = Waits()
+    monkeypatch.setattr(module, "_matches", matches)
+    async with serving(WebConfig(with_users(tmp_path))) as session:
+        async with anyio.create_task_group() as tasks:
+            for number in range(2):
+                tasks.start_soon(status, session, "zoe", f"wrong{number}")
+            await until(lambda: matches.computed)
+            await anyio.sleep(0.05)
+            assert await status(session, "zoe", "s3cret") == 429
+            matches.release.set()
+        assert await status(session, "zoe", "s3cret") == 200
+
+
+async def test_who_has_gone_is_not_computed(tmp_path, monkeypatch):
+    matches = Waits()
+    monkeypatch.setattr(module, "_matches", matches)
+    async with serving(WebConfig(with_users(tmp_path))) as session:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(status, session, "zoe", "first")
+            await until(lambda: matches.computed)
+            with anyio.move_on_after(0.2):
+                await status(session, "zoe", "second")
+            await anyio.sleep(0.05)
+            matches.release.set()
+        assert await status(session, "zoe", "s3cret") == 200
+    assert matches.computed == [b"first", b"s3cret"]
+
+
+async def test_who_fails_too_often_rests(tmp_path, monkeypatch):
+    monkeypatch.setattr(logins, "EVERY", 0.05)
+    counted = []
+    rules = {"login_failed": lambda: counted.append(1)}
+    async with serving(WebConfig(with_users(tmp_path)), **rules) as session:
+        with structlog.testing.capture_logs() as logs:
+            answers = [await status(session, "zoe", f"x{n}") for n in range(40)]
+        assert answers[: logins.BURST] == [401] * logins.BURST
+        refused = answers.count(429)
+        assert refused
+        assert len(counted) == 40 - refused
+        (line,) = logs  # and not one each
+        assert line["event"] == "server.login_failed"
+        assert (line["peer"], line["failures"]) == ("127.0.0.1", 1)
+        assert "x0" not in str(line)
+        await anyio.sleep(0.6)
+        assert await status(session, "zoe", "s3cret") == 200
+        for number in range(40):
+            await status(session, "zoe", f"x{number}")
+        assert await status(session, "zoe", "s3cret") == 200  # it was right before
+
+
+def test_a_throttle_forgets_the_oldest_peers(monkeypatch):
+    monkeypatch.setattr(logins, "MOST_PEERS", 2)
+    throttle = logins.Throttle()
+    for peer in ("a", "b", "c"):
+        for _ in range(logins.BURST + 1):
+            throttle.fail(peer, 0.0)
+    throttle.check("a", 0.0)
+    for peer in ("b", "c"):
+        with pytest.raises(Refused) as error:
+            throttle.check(peer, 0.0)
+        assert error.value.headers["Retry-After"] == "2"
+        throttle.check(peer, 2.1)
+
+
+async def test_failures_are_told_once_a_minute(monkeypatch):
+    monkeypatch.setattr(logins, "SAID_EVERY", 0.2)
+    tried = logins.Logins(lambda: None)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            assert not await tried.compute("p", lambda: True, lambda: False)
+        await anyio.sleep(0.25)
+        assert not await tried.compute("p", lambda: True, lambda: False)
+    assert [line["failures"] for line in logs] == [1, 3]
+
+
+async def test_probes_ask_nobody_who_it_is(tmp_path):
+    async with serving(WebConfig(with_users(tmp_path))) as session:
+        for header in ({}, {"Authorization": "Basic em9lOng="}):
+            async with session.get("/healthz", headers=header) as response:
+                assert response.status == 200
+            async with session.get("/readyz", headers=header) as response:
+                assert response.status == 404  # as there is none here
 
 
 async def test_users_change_while_it_runs(tmp_path):
@@ -196,6 +347,8 @@ async def test_users_need_bcrypt(tmp_path, monkeypatch):
         ("- x", "Expected `object`"),
         ("a: [", "line 1: not YAML"),
         ("\0", "not YAML"),
+        pytest.param("[" * 3000 + "]" * 3000, "nested too deeply", id="deep"),
+        pytest.param("a: " + "{b: " * 3000, "nested too deeply", id="deep and broken"),
         ("basic_auth_users: {zoe: 1}", "basic_auth_users"),
         ("basic_auth_users: {zoe: plain}", "basic_auth_users.zoe: "),
         pytest.param(
@@ -289,7 +442,7 @@ REFUSED = (aiohttp.ClientError, ssl.SSLError, ConnectionError)
 
 async def reachable(session, context):
     try:
-        async with session.get("/healthz", ssl=context) as response:
+        async with session.get("/page", ssl=context) as response:
             return response.status == 200
     except REFUSED:
         return False
@@ -408,8 +561,11 @@ def test_an_encrypted_key_asks_nobody(tmp_path, pems):
 async def test_plain_http_on_a_tls_port(tmp_path, pems, caplog):
     take(pems, tmp_path, "one")
     async with serve(
-        [Page()], "127.0.0.1", 0, web_config=WebConfig(write(tmp_path, TLS))
+        [Page()],
+        "127.0.0.1",
+        0,
+        rules=Rules(web_config=WebConfig(write(tmp_path, TLS))),
     ) as address:
         with socket.create_connection(address, timeout=5) as plain:
-            plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert "Traceback" not in caplog.text

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -183,8 +184,22 @@ async def test_an_address_in_use(config):
             f"--server.listen=127.0.0.1:{port}",
             "--store.url=memory:",
         )
-    assert done.returncode == 78
-    assert done.stderr.startswith("watcher: server.listen: cannot listen on 127.0.0.1:")
+        assert done.returncode == 75  # it may be free a moment later: worth a restart
+        cannot = "watcher: server.listen: cannot listen on 127.0.0.1:"
+        assert done.stderr.startswith(cannot)
+        assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_this_machine_has_not_yet(config):
+    file = config({"targets": {"prod": target("http://127.0.0.1:1", [])}})
+    more = ("--server.listen=192.0.2.1:0", "--store.url=memory:")
+    assert watcher("run", "--config", file, *more).returncode == 75
+
+
+def test_the_unit_starts_again_where_that_may_help():
+    unit = Path("deploy/systemd/devserver-watcher.service").read_text()
+    (line,) = (each for each in unit.splitlines() if each.startswith("RestartPrev"))
+    assert line.partition("=")[2].split() == ["1", "2", "78"]
 
 
 async def test_what_a_reload_would_change(tmp_path):

@@ -19,7 +19,7 @@ from watcher.commands import (
     test_sink,
 )
 from watcher.commands.command import Exit, complain
-from watcher.core.errors import SettingsError, StoreError
+from watcher.core.errors import HostError, SettingsError, StoreError
 from watcher.settings.schema import Settings
 from watcher.settings.showing import described, nearest
 
@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for finding in exc.findings:
             complain(finding)
         return Exit.SETTINGS
+    except HostError as exc:
+        complain(str(exc))
+        return Exit.NOT_NOW
     except StoreError as exc:
         complain(f"store.url: {exc}")
         return Exit.SETTINGS

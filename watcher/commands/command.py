@@ -26,6 +26,7 @@ class Exit(IntEnum):
     TIMED_OUT = 3
     UNAVAILABLE = 69
     INTERNAL = 70
+    NOT_NOW = 75
     REFUSED = 77
     SETTINGS = 78
     INTERRUPTED = 130

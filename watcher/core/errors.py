@@ -2,6 +2,7 @@
 
 WatcherError
 ├── SettingsError      stop at start, exit 78, no traceback
+├── HostError          a passing state of this machine: stop at start, exit 75
 ├── SourceError        keep the last job set, say so on the edge
 ├── ApiError           becomes a `PollFailed`
 │   ├── Unreachable    DNS, connect, TLS, reset, truncated, time-out
@@ -73,6 +74,10 @@ class SettingsError(WatcherError):
     def __init__(self, findings: list[str]) -> None:
         super().__init__("\n".join(findings))
         self.findings = findings
+
+
+class HostError(WatcherError):
+    """This machine does not give now what it may give later, such as a port in use."""
 
 
 class SourceError(WatcherError):

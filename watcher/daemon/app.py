@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import resource
 import sys
@@ -20,7 +21,7 @@ import structlog
 
 from watcher import __version__
 from watcher.client.transport import open_session
-from watcher.core.errors import SettingsError, WatcherError
+from watcher.core.errors import HostError, SettingsError, WatcherError
 from watcher.core.model import JobKey, check_job_id
 from watcher.daemon.ending import Ending
 from watcher.daemon.fleet import Fleet
@@ -55,10 +56,12 @@ from watcher.sinks.courier import Courier, prune_regularly
 from watcher.sinks.kinds import open_sink
 from watcher.sinks.log import LogSink
 from watcher.store import open_store
-from watcher.web.server import serve
+from watcher.web.server import Rules, serve
 from watcher.web.web_config import WebConfig
 
 INTERNAL_ERROR = 70
+_PASSING = {errno.EADDRINUSE, errno.EADDRNOTAVAIL}
+"""Why an address may be had a moment later."""
 
 wall = time.time  # noqa: TID251 - handed out from here
 log = structlog.get_logger()
@@ -158,6 +161,7 @@ async def run(
 
     Raises:
         SettingsError: A target, or the address of the pages, cannot be had.
+        HostError: The address of the pages cannot be had now.
         StoreError: The store cannot be opened.
     """
     wishes = Wishes()
@@ -171,7 +175,7 @@ async def run(
         await reloader.begin()
         trust = TrustKeeper(rooms.fleet.targets, rooms.outside.store)
         await trust.load()
-        server = _serve(_pages(rooms), _actions(rooms, reloader), reloader)
+        server = _serve(rooms, reloader)
         url = await stack.enter_async_context(server)
         started(Started(url))
         _tell_start(settings, rooms.board, url)
@@ -381,9 +385,7 @@ def _actions(rooms: _Rooms, reloader: Reloader) -> list[Action]:
 
 
 @asynccontextmanager
-async def _serve(
-    pages: Sequence[Page], actions: Sequence[Action], reloader: Reloader
-) -> AsyncIterator[str]:
+async def _serve(rooms: _Rooms, reloader: Reloader) -> AsyncIterator[str]:
     settings = reloader.settings.server
     file = settings.web_config_file
     web_config = WebConfig(file) if file else None
@@ -392,18 +394,23 @@ async def _serve(
         given = reloader.settings.server.api_token
         return given.get_secret_value() if given else None
 
+    rules = Rules(
+        token,
+        settings.names,
+        web_config,
+        settings.max_connections,
+        rooms.metrics.own.login_failed,
+    )
+    pages, actions = _pages(rooms), _actions(rooms, reloader)
     async with AsyncExitStack() as stack:
-        server = serve(
-            pages,
-            *settings.address,
-            actions=actions,
-            token=token,
-            web_config=web_config,
-        )
+        server = serve(pages, *settings.address, actions=actions, rules=rules)
         try:
             host, port = await stack.enter_async_context(server)
         except OSError as exc:
-            finding = f"cannot listen on {settings.listen}: {exc.strerror}"
-            raise SettingsError([f"server.listen: {finding}"]) from None
+            finding = f"server.listen: cannot listen on {settings.listen}"
+            finding += f": {exc.strerror}"
+            if exc.errno in _PASSING:
+                raise HostError(finding) from None
+            raise SettingsError([finding]) from None
         scheme = "https" if web_config and web_config.tls else "http"
         yield f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from watcher.ports import Request, Response
 
@@ -14,6 +14,7 @@ class LivenessPage:
     """200 while the poll loop turns."""
 
     path = "/healthz"
+    parameters: Collection[str] = ()
 
     def __init__(
         self, turned_at: Callable[[], float], now: Callable[[], float]
@@ -39,6 +40,7 @@ class ReadinessPage:
     """200 once the first round of polls was attempted."""
 
     path = "/readyz"
+    parameters: Collection[str] = ()
 
     def __init__(self, ready: Callable[[], bool]) -> None:
         """Make the page; `ready` says whether the first round was attempted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from html import escape
 
 from watcher import __version__
@@ -37,6 +38,7 @@ class LandingPage:
     """Jobs per target and phase, and links."""
 
     path = "/"
+    parameters: Collection[str] = ()
 
     def __init__(self, board: Board) -> None:
         """Make the page of a board."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -60,6 +61,16 @@ def _check_store(url: str) -> str:
     return check_url(url)
 
 
+def _check_public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address such as https://watcher.example.org")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must have no user, query or fragment")
+    return text
+
+
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,253}$")]
 JobId = Annotated[str, AfterValidator(check_job_id)]
 Pattern = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 Url = Annotated[str, AfterValidator(check_endpoint)]
@@ -347,6 +358,31 @@ class Server(Section):
         description="needed by every request that changes something; without it none can",
         examples=["better in a secrets folder: server__api_token"],
     )
+    max_connections: int = Field(
+        1000,
+        ge=16,
+        le=100_000,
+        description="at once, and never more than half of the files that the process may "
+        "open; where all are taken, the one that has been silent longest gives way",
+    )
+    public_url: Annotated[str, AfterValidator(_check_public_url)] | None = Field(
+        None,
+        description="how people reach the pages; its name may be asked for",
+        examples=["https://watcher.example.org"],
+    )
+    allowed_hosts: Annotated[tuple[HostName, ...], Split] = Field(
+        (),
+        description="further names by which the pages may be asked for, without ports; "
+        "`localhost`, the name in `server.listen` and every address always may",
+        examples=[["watcher.monitoring.svc"]],
+    )
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names, in lower case, by which the pages may be asked for."""
+        public = urlsplit(self.public_url or "").hostname
+        named = (*self.allowed_hosts, self.address[0], public)
+        return frozenset(name.lower() for name in named if name)
 
     @property
     def address(self) -> tuple[str, int]:

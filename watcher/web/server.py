@@ -1,42 +1,54 @@
-"""Serves whatever pages it is given; knows paths and encodings, nothing about jobs."""
+"""Serves whatever pages it is given; knows paths, nothing about jobs."""
 
 from __future__ import annotations
 
 import logging
-import zlib
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Iterable,
-    Sequence,
-)
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 
-import anyio
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from watcher.ports import Action, Page, Request, Response
+from watcher.ports import Action, Page, Request
 from watcher.web.access import (
     LARGEST_BODY,
-    SECURITY,
-    Handler,
-    Token,
+    Guard,
     authorize,
-    guard,
+    check_query,
     read_body,
 )
+from watcher.web.door import Door, beside, listening
+from watcher.web.http import problem, secure
+from watcher.web.logins import Logins
+from watcher.web.sending import Sender, Turnstile
 from watcher.web.web_config import WebConfig
 
-STALLED_AFTER = 60.0
-"""Seconds after which a reader that takes nothing is given up."""
-
-_GZIP = 16 + zlib.MAX_WBITS
-_NO_CONTENT = 204
+MOST_CONNECTIONS = 1000
 
 
-def _no_token() -> None:
+def _nothing() -> None:
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Who may come in, and how many.
+
+    Attributes:
+        token: Returns what actions ask for; None or empty refuses all of them.
+        names: What it may be asked by, besides its addresses, in lower case.
+        web_config: TLS and users.
+        max_connections: At once; fewer where the system allows few open files.
+        login_failed: Counts a wrong password.
+    """
+
+    token: Callable[[], str | None] = _nothing
+    names: Collection[str] = ()
+    web_config: WebConfig | None = None
+    max_connections: int = MOST_CONNECTIONS
+    login_failed: Callable[[], None] = _nothing
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
@@ -56,8 +68,7 @@ async def serve(
     port: int,
     *,
     actions: Sequence[Action] = (),
-    token: Token = _no_token,
-    web_config: WebConfig | None = None,
+    rules: Rules = Rules(),
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve pages as long as the context is open.
 
@@ -66,8 +77,7 @@ async def serve(
         host: Address to listen on; empty for all interfaces.
         port: 0 for any free one.
         actions: Each at its method and path.
-        token: Returns what actions ask for; None or empty refuses all of them.
-        web_config: TLS and users.
+        rules: Who may come in, and how many.
 
     Yields:
         The address that it listens on.
@@ -75,113 +85,71 @@ async def serve(
     Raises:
         OSError: The address cannot be had.
     """
-    app = web.Application(
-        middlewares=[guard(token, web_config)], client_max_size=LARGEST_BODY
+    runner = web.AppRunner(
+        _application(pages, actions, rules), logger=_LOGGER, shutdown_timeout=0.5
     )
+    async with listening(host or None, port) as sockets:
+        await runner.setup()
+        assert runner.server is not None  # noqa: S101 - it is set up
+        tls = rules.web_config.tls if rules.web_config else None
+        door = Door(runner.server, _LOGGER, problem, rules.max_connections, tls)
+        try:
+            async with beside() as tasks:
+                tasks.start_soon(door.sweep)
+                tasks.start_soon(door.usher, tasks)
+                for each in sockets:
+                    tasks.start_soon(door.attend, each)
+                bound = sockets[0].getsockname()
+                yield bound[0], bound[1]
+        finally:
+            door.close()
+            await runner.cleanup()
+
+
+def _application(
+    pages: Sequence[Page], actions: Sequence[Action], rules: Rules
+) -> web.Application:
+    turnstile = Turnstile()
+    sender = Sender(rules.max_connections, turnstile)
+    guard = Guard(
+        rules.token,
+        rules.names,
+        rules.web_config,
+        Logins(rules.login_failed),
+        turnstile,
+    )
+    app = web.Application(
+        middlewares=[guard.middleware()], client_max_size=LARGEST_BODY
+    )
+    app.on_response_prepare.append(secure)
     for page in pages:
-        app.router.add_get(page.path, _show(page))
+        app.router.add_get(page.path, partial(_show, sender, page))
     for action in actions:
-        app.router.add_route(action.method, action.path, _carry_out(action, token))
-    runner = web.AppRunner(app, access_log=None, logger=_LOGGER, shutdown_timeout=0.5)
-    await runner.setup()
-    try:
-        tls = web_config.tls if web_config else None
-        site = web.TCPSite(
-            runner, host or None, port, reuse_address=True, ssl_context=tls
-        )
-        await site.start()
-        bound = runner.addresses[0]
-        yield bound[0], bound[1]
-    finally:
-        await runner.cleanup()
+        carry_out = partial(_carry_out, sender, action, rules.token)
+        app.router.add_route(action.method, action.path, carry_out)
+    return app
 
 
-def _show(page: Page) -> Handler:
-    async def handle(incoming: web.Request) -> web.StreamResponse:
-        return await _send(incoming, await page.respond(_request(incoming)))
+async def _show(
+    sender: Sender, page: Page, incoming: web.Request
+) -> web.StreamResponse:
+    check_query(incoming, page.parameters)
+    return await sender.send(incoming, await page.respond(_request(incoming)))
 
-    return handle
 
-
-def _carry_out(action: Action, token: Token) -> Handler:
-    async def handle(incoming: web.Request) -> web.StreamResponse:
-        authorize(incoming, token())
-        request = _request(incoming, await read_body(incoming))
-        return await _send(incoming, await action.respond(request))
-
-    return handle
+async def _carry_out(
+    sender: Sender,
+    action: Action,
+    token: Callable[[], str | None],
+    incoming: web.Request,
+) -> web.StreamResponse:
+    authorize(incoming, token())
+    check_query(incoming, ())
+    request = _request(incoming, await read_body(incoming))
+    return await sender.send(incoming, await action.respond(request))
 
 
 def _request(incoming: web.Request, body: bytes = b"") -> Request:
     headers = {name.lower(): value for name, value in incoming.headers.items()}
     params = dict(incoming.match_info)
     return Request(incoming.path, headers, dict(incoming.query), params, body)
-
-
-async def _send(incoming: web.Request, answer: Response) -> web.StreamResponse:
-    outgoing = web.StreamResponse(
-        status=answer.status, headers={**SECURITY, **answer.headers}
-    )
-    outgoing.headers["Vary"] = "Accept, Accept-Encoding"
-    if answer.status != _NO_CONTENT:
-        outgoing.headers["Content-Type"] = answer.content_type
-    packer = _packer(incoming, answer)
-    if packer:
-        outgoing.headers["Content-Encoding"] = "gzip"
-    await outgoing.prepare(incoming)
-    if incoming.method == "HEAD" or answer.status == _NO_CONTENT:
-        return outgoing
-    with suppress(ConnectionError):  # the reader left
-        async with _opened(answer.body) as chunks:
-            async for chunk in chunks:
-                await _write(incoming, outgoing, packer, chunk)
-        if packer:
-            await outgoing.write(packer.flush())
-        await outgoing.write_eof()
-    return outgoing
-
-
-def _packer(incoming: web.Request, answer: Response) -> zlib._Compress | None:
-    accepted = "gzip" in incoming.headers.get("Accept-Encoding", "")
-    if not accepted or answer.status == _NO_CONTENT:
-        return None
-    if answer.content_type == "text/event-stream":
-        return None  # what is packed waits for more
-    return zlib.compressobj(1, wbits=_GZIP)
-
-
-async def _write(
-    incoming: web.Request,
-    outgoing: web.StreamResponse,
-    packer: zlib._Compress | None,
-    chunk: bytes,
-) -> None:
-    transport = incoming.transport
-    if transport is None:  # the connection is lost
-        raise ConnectionResetError
-    packed = packer.compress(chunk) if packer else chunk
-    if not packed:
-        return
-    with anyio.move_on_after(STALLED_AFTER) as patience:
-        await outgoing.write(packed)
-    if patience.cancelled_caught:
-        transport.abort()
-        raise ConnectionResetError
-
-
-@asynccontextmanager
-async def _opened(
-    body: Iterable[bytes] | AsyncIterator[bytes],
-) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Walk a body in either form, and let it end whatever happens."""
-    chunks = body if isinstance(body, AsyncIterator) else _each(body)
-    try:
-        yield chunks
-    finally:
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
-
-
-async def _each(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk

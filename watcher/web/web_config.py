@@ -13,13 +13,11 @@ import hmac
 import re
 import secrets
 import ssl
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import anyio
-import anyio.to_thread
 import msgspec
 import structlog
 import yaml
@@ -30,6 +28,7 @@ from watcher.files import file_state
 log = structlog.get_logger()
 
 _Value = TypeVar("_Value")
+Compute = Callable[[Callable[[], bool]], Awaitable[bool]]
 
 _HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
 _LONGEST_PASSWORD = 72  # bytes; bcrypt never looked at more
@@ -59,6 +58,7 @@ class _Form(msgspec.Struct, forbid_unknown_fields=True):
 class _Loaded:
     tls: ssl.SSLContext | None = None
     users: Mapping[str, str] = field(default_factory=dict)
+    certificate: bytes | None = None
 
 
 class WebConfig:
@@ -81,16 +81,25 @@ class WebConfig:
         self._files: tuple[Path, ...] = ()
         self._pepper = secrets.token_bytes()
         self._proven: dict[str, tuple[str, bytes]] = {}
-        self._one_at_a_time = anyio.CapacityLimiter(1)
         self._now = self._load()
         self.tls = self._now.tls
         if self.tls:
             self.tls.sni_callback = self._on_hello
 
-    async def admits(self, authorization: str | None) -> bool:
+    @property
+    def certificate(self) -> bytes | None:
+        """What the server shows first of all, in DER; None without TLS."""
+        return self._now.certificate
+
+    async def admits(self, authorization: str | None, compute: Compute) -> bool:
         """Whether a request may come in, given its Authorization header.
 
         A password that was right once is not computed again.
+
+        Args:
+            authorization: The header.
+            compute: Calls, in its turn, what says whether a password is right. A name
+                that is not known counts as a wrong password.
         """
         self._refresh()
         users = self._now.users
@@ -101,16 +110,10 @@ class WebConfig:
         proof = hmac.digest(self._pepper, password, "sha256")
         if user in users and self._is_proven(user, users[user], proof):
             return True
-        # An unknown name takes as long as a known one, so that none can be found out.
-        hashed = users.get(user) or next(iter(users.values()))
-        right = await anyio.to_thread.run_sync(
-            _matches,
-            password,
-            hashed,
-            abandon_on_cancel=True,
-            limiter=self._one_at_a_time,
-        )
-        if user not in users or not right:
+        # An unknown name takes as long as the dearest, so that none can be found out.
+        hashed = users.get(user) or max(users.values(), key=_cost)
+        known = user in users
+        if not await compute(lambda: _matches(password, hashed) and known):
             return False
         self._proven[user] = (hashed, proof)
         return True
@@ -155,7 +158,9 @@ class WebConfig:
             named = (tls.cert_file, tls.key_file, tls.client_ca_file)
             self._files += tuple(folder / name for name in named if name)
             self._state = _state(self._files)
-            return _Loaded(_context(tls, folder), _users(form))
+            context = _context(tls, folder)
+            shown = _first_certificate(folder / tls.cert_file) if context else None
+            return _Loaded(context, _users(form), shown)
         except ValueError as exc:
             raise self._fault(str(exc)) from None
 
@@ -177,6 +182,8 @@ def _read(file: Path) -> _Form:
         raise ValueError(f"{line}not YAML: {exc.problem}") from None
     except yaml.YAMLError:
         raise ValueError("not YAML") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     except OSError as exc:
         raise ValueError(exc.strerror) from None
 
@@ -210,6 +217,12 @@ def _context(tls: _Tls, folder: Path) -> ssl.SSLContext | None:
             context.load_verify_locations,
         )
     return context
+
+
+def _first_certificate(file: Path) -> bytes:
+    begin, end = ssl.PEM_HEADER, ssl.PEM_FOOTER
+    text = file.read_text(errors="replace").partition(begin)[2].partition(end)[0]
+    return ssl.PEM_cert_to_DER_cert(f"{begin}{text}{end}")
 
 
 def _one_of(known: Mapping[str, _Value], tls: _Tls, name: str) -> _Value:
@@ -255,6 +268,10 @@ def _credentials(authorization: str) -> tuple[str, bytes] | None:
         return user.decode(), password
     except ValueError:  # neither base64 nor UTF-8
         return None
+
+
+def _cost(hashed: str) -> int:
+    return int(hashed.split("$")[2])
 
 
 def _matches(password: bytes, hashed: str) -> bool:

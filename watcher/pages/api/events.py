@@ -8,7 +8,7 @@ Source: WHATWG HTML, "Server-sent events".
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from itertools import count
 
 import anyio
@@ -17,13 +17,12 @@ from watcher.core.errors import StoreError
 from watcher.core.journal import line
 from watcher.core.model import JournalEvent
 from watcher.encoding import encode_json
-from watcher.pages.api.answers import long_answer, problem
+from watcher.pages.api.answers import JSON, problem
 from watcher.ports import JournalReader, Request, Response
 
 STREAM = "text/event-stream"
 MOST_EVENTS = 1000
 BATCH = 100
-MOST_STREAMS = 100
 MOST_READS = 2
 LARGEST_SEQ = 2**53
 PULSE = 1.0
@@ -37,6 +36,7 @@ class EventsPage:
     """Committed events, oldest first."""
 
     path = "/api/v1/events"
+    parameters: Collection[str] = ("after", "limit")
 
     def __init__(self, journal: JournalReader, *, pulse: float = PULSE) -> None:
         """Make the page.
@@ -66,19 +66,32 @@ class EventsPage:
     async def _page(self, after: int, limit: int) -> Response:
         after = _resumed(after, await self._journal.grown(-1))
         try:
-            events = await self._look(after, limit)
+            events = await self._look(after, min(limit, BATCH))
         except StoreError as exc:
             return problem(503, f"the journal cannot be read: {exc}")
-        last = events[-1].seq if events else after
-        return long_answer({"next": last}, "events", map(line, events))
+        return Response(self._batches(events, after, limit), JSON)
+
+    async def _batches(
+        self, events: Sequence[JournalEvent], after: int, limit: int
+    ) -> AsyncIterator[bytes]:
+        """Read on while it is sent, so that a slow reader costs one batch of memory."""
+        yield b'{"events":['
+        separator = b""
+        while events:
+            after, limit = events[-1].seq, limit - len(events)
+            yield separator + b",".join(encode_json(line(each)) for each in events)
+            separator = b","
+            try:
+                events = await self._look(after, min(limit, BATCH)) if limit else ()
+            except StoreError:
+                break  # the reader asks for what comes after `next`, and is told then
+        yield b'],"next":%d}\n' % after
 
     async def _look(self, after: int, limit: int) -> Sequence[JournalEvent]:
         async with self._reading:
             return await self._journal.read(after, limit)
 
     def _stream(self, after: int) -> Response:
-        if self.streams >= MOST_STREAMS:
-            return problem(503, f"{MOST_STREAMS} streams are open; no more are taken")
         headers = {"X-Accel-Buffering": "no"}
         return Response(self._messages(after), STREAM, headers=headers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from watcher.core.model import JobKey
 from watcher.pages.api.answers import long_answer, problem
@@ -18,6 +18,7 @@ class JobsPage:
     """Every watched job in short, in the order in which they were added."""
 
     path = "/api/v1/jobs"
+    parameters: Collection[str] = ()
 
     def __init__(self, board: Board, next_due: NextDue, now: Clock) -> None:
         """Make the page.
@@ -47,6 +48,7 @@ class JobPage:
     """All that is known of one job."""
 
     path = "/api/v1/jobs/{target}/{job_id}"
+    parameters: Collection[str] = ()
 
     def __init__(self, board: Board, next_due: NextDue, now: Clock) -> None:
         """Make the page; see `JobsPage`."""

@@ -42,6 +42,7 @@ class OwnMetrics:
         self._show_doors()
         self._show_reloads()
         self._show_store()
+        self._count_logins()
         self._gauge(
             "watcher_build_info", "What runs.", "version", "python_version"
         ).labels(__version__, platform.python_version()).set(1)
@@ -112,6 +113,13 @@ class OwnMetrics:
         self._pending = self._gauge(
             "watcher_store_pending_jobs",
             "Jobs with transitions that the store has not taken yet.",
+        )
+
+    def _count_logins(self) -> None:
+        self._login_failures = prometheus.Counter(
+            "watcher_login_failures",
+            "Wrong passwords for the pages.",
+            registry=self.registry,
         )
 
     def _counter(self, name: str, what: str, *labels: str) -> prometheus.Counter:
@@ -188,6 +196,10 @@ class OwnMetrics:
         for name, api in apis.items():
             self._skew.labels(name).set_function(partial(_skew_of, api))
             self._locked.labels(name).set_function(partial(_lock_of, api))
+
+    def login_failed(self) -> None:
+        """Count a wrong password."""
+        self._login_failures.inc()
 
     def show_store(
         self, pending: Callable[[], float], commit_age: Callable[[], float]

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import (
     AsyncIterator,
+    Collection,
     Mapping,
     Sequence,
 )
+from functools import partial
 from typing import Literal
 
 import anyio
@@ -48,6 +50,7 @@ class MetricsPage:
     """
 
     path = "/metrics"
+    parameters: Collection[str] = ()
 
     def __init__(self, board: Board) -> None:
         """Make a page of a board, without targets."""
@@ -132,7 +135,7 @@ class MetricsPage:
             self._phases[record.key.target, record.phase] += by
 
     def served(self, key: JobKey) -> bool:
-        """Whether a scrape has shown a job as it is now."""
+        """Whether a scrape has sent a job as it is now."""
         return self._board.version_of(key) <= self._served
 
     @property
@@ -153,11 +156,14 @@ class MetricsPage:
             await self._catch_up()
             parts = [part for each in self._exposed() for part in self._family(each)]
             version = self._version
-        self._served, self._scraped = version, True
         return Response(
             _in_chunks([*parts, self._summary(), own]),
             OPENMETRICS if modern else CONTENT_TYPE_LATEST,
+            sent=partial(self._note_sent, version),
         )
+
+    def _note_sent(self, version: int) -> None:
+        self._served, self._scraped = max(self._served, version), True
 
     def _exposed(self) -> list[Family]:
         families = [*JOB_FAMILIES, LAST_SUCCESS]
