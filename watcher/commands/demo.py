@@ -33,7 +33,9 @@ def _demo(_: argparse.Namespace, flags: Flags) -> int:
 
     secret_key = secrets.token_urlsafe(30)
     key = {"kind": "static", "access_key": ACCESS_KEY, "secret_key": secret_key}
-    options = SimulatorOptions(speed=SPEED, credentials={ACCESS_KEY: secret_key})
+    options = SimulatorOptions(
+        speed=SPEED, credentials={ACCESS_KEY: secret_key}, endless=True
+    )
 
     def origin(url: str, job_ids: tuple[str, ...], folder: str) -> Origin:
         target = {
@@ -41,6 +43,7 @@ def _demo(_: argparse.Namespace, flags: Flags) -> int:
             "project_id": options.project_id,
             "credentials": key,
             "jobs": job_ids,
+            "discover": {},  # those that follow the first
         }
         store = {"url": f"sqlite:///{folder}/watcher.db"}
         values = {**_values(), "targets": {"demo": target}, "store": store}
