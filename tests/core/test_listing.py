@@ -267,6 +267,19 @@ class TestFailing:
         known.failed(PollFailed(reason), 2000.0)
         assert known.active, "counted from the beginning"
 
+    def test_one_that_never_gets_to_its_end_is_given_up_too(self):
+        known = listing()
+        known.take(page("abcd", 4), running("abcd"), 0.0)
+        for _ in range(2):
+            assert known.active
+            known.take(page("ab", 4), running("abcd"), known.due_at)
+            known.failed(PollFailed(Reason.THROTTLED), known.due_at)
+            assert known.is_failing
+        assert not known.active
+        known.take(page("abcd", 4), running("abcd"), known.due_at)
+        assert known.active
+        assert not known.is_failing
+
     def test_it_waits_as_long_as_it_was_asked_to(self):
         known = listing()
         known.failed(PollFailed(Reason.THROTTLED, retry_after=90.0), 10.0)

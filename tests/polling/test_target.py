@@ -355,6 +355,13 @@ class TestFailingList:
         ]
         assert not one.failing
 
+    def test_a_first_page_alone_ends_no_outage(self):
+        one = target(jobs=20, mode=Mode.LIST, max_in_flight=99)
+        sweep(one, 0.0, FAILED[Reason.THROTTLED])
+        assert sweep(one, 20.0, ListPage(ROWS[:10], 20)) == []
+        assert sweep(one, 21.0, FAILED[Reason.THROTTLED]) == []
+        assert one.failing
+
     def test_its_outage_is_over_where_it_is_asked_no_more(self):
         one = target(jobs=1, mode=Mode.LIST)
         sent = []

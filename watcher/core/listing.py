@@ -155,6 +155,11 @@ class Listing:
         return under_way or now >= self._given_up_until
 
     @property
+    def is_failing(self) -> bool:
+        """Whether a page did not come since the last whole sweep."""
+        return self._failures > 0
+
+    @property
     def page(self) -> tuple[int, int]:
         """Limit and offset of the next page."""
         return PAGE_LIMIT, self._sweep.offset
@@ -181,7 +186,6 @@ class Listing:
         Returns:
             Ids of watched jobs to ask for at once; empty until the sweep is over.
         """
-        self._failures = 0
         if not self._sweep.pages:
             self._began = now if sent_at is None else sent_at
         most = self._max_jobs if self.discovers else MOST_ROWS
@@ -189,6 +193,7 @@ class Listing:
         if not self._sweep.over:
             return ()
         sweep, self._sweep = self._sweep, Sweep()
+        self._failures = 0
         self.due_at = max(now, self._began + self._interval)
         self.found = self._admitted(sweep, watched or running.keys)
         news = self._rows.swept(sweep.rows, running, now)

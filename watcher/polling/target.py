@@ -346,7 +346,8 @@ class Target:
             yield from self._outages.list_failed(page)
         else:
             self._follow(asked, page, records, now)
-            yield from self._outages.list_succeeded()
+            if not listing.is_failing:
+                yield from self._outages.list_succeeded()
         yield from self._believed(before, now, chance)
         if listing.active != was_active:
             yield self._mode_changed(now, chance)
