@@ -263,6 +263,9 @@ def test_what_kubernetes_sets_beside_a_service_of_this_name_is_no_setting():
         ({**MINIMAL, "server": {"public_url": "http://[::1"}}, "server.public_url: "),
         ({**MINIMAL, "server": {"allowed_hosts": ["a:1"]}}, "server.allowed_hosts.0: "),
         ({**MINIMAL, "poll": {"max_in_flight": 0}}, "poll.max_in_flight: "),
+        ({**MINIMAL, "journal": {"max_age": 0}}, "journal.max_age: "),
+        ({**MINIMAL, "journal": {"max_events": 0}}, "journal.max_events: "),
+        ({**MINIMAL, "journal": {"max_events": 2**63}}, "journal.max_events: "),
         ({**MINIMAL, "poll": {"requests_per_second": 0}}, "poll.requests_per_second: "),
     ],
 )

@@ -5,6 +5,7 @@ import time
 from contextlib import closing
 
 import anyio
+import pytest
 
 from tests.whole.daemon import running, target, until, watcher
 from tests.whole.lives import journal
@@ -169,6 +170,34 @@ async def test_a_damaged_store_of_which_nothing_can_be_read(tmp_path):
     )
     assert again == ids, "told anew, recognisably"
     assert min(line["seq"] for line in silent) > max(x["seq"] for x in told(before))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (
+            "UPDATE records SET body = json_set(body, '$.finished_at', 1e300)"
+            " WHERE job_id = (SELECT min(job_id) FROM records)"
+        ),
+        "INSERT INTO watched VALUES ('prod', x'ff00')",
+        "UPDATE sinks SET offered = 'many'",
+    ],
+)
+async def test_a_store_with_a_value_that_nobody_wrote(tmp_path, change):
+    async with simulate(OPTIONS) as sim:
+        async with running(tmp_path, values_of(sim)) as before:
+            await until_all_seen(before, sim)
+            assert (await before.end())[0] == 0
+        with closing(sqlite3.connect(tmp_path / "watcher.db")) as db, db:
+            assert db.execute(change).rowcount == 1
+        async with running(tmp_path, values_of(sim)) as after:
+            await after.started()
+            await two_rounds(sim)
+            first, *_ = sim.jobs.tasks(sim.job_ids[0])
+            sim.jobs.patch(sim.job_ids[0], first.id, "FAILED")
+            await after.until(lambda: after.events("task.transition"))
+            assert (await after.end())[0] == 0
+    assert len(after.events("store.damaged")) == 1
 
 
 async def test_finished_jobs_leave_once_they_were_seen(tmp_path):
