@@ -10,6 +10,8 @@ import tempfile
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
+from tests.fuzz import fuzz_wire
+
 try:
     import atheris
 except ImportError:  # the ordinary tests do without it
@@ -18,7 +20,6 @@ except ImportError:  # the ordinary tests do without it
 with atheris.instrument_imports(include=["watcher"]) if atheris else nullcontext():
     from pydantic import SecretStr
 
-    from tests.fuzz import fuzz_wire
     from watcher.client.breaker import Breakers
     from watcher.client.clock import ServerClock
     from watcher.client.credentials.iam import Login, TokenCredentials

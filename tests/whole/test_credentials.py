@@ -152,7 +152,7 @@ async def test_a_wrong_key_is_refused_thrice_and_the_right_one_resumes(tmp_path)
                 )
                 for place, name in enumerate(names)
             },
-            "poll": {"interval": "1s", "max_in_flight": 16},
+            "poll": {"interval": "1s", "max_in_flight": 16, "mode": "detail"},
         }
         environ = {"WATCHER_SECRETS_DIR": str(secrets)}
         async with running(tmp_path, values, environ=environ) as daemon:
