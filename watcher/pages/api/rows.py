@@ -9,6 +9,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -26,6 +27,8 @@ SLICE = 200
 """Jobs that are looked at without a pause."""
 MANY = 1000
 """Changes at once, above which an order is rather made anew."""
+
+Move: TypeAlias = tuple[JobRecord | None, JobRecord | None]
 
 
 @dataclass(slots=True)
@@ -88,31 +91,38 @@ class Rows:
             changed = self.board.changed_since(self.version)
             if changed is None:
                 changed = [*self._rows, *self.board.records]
-            if len(changed) > MANY:
-                self._orders.clear()
+            moved = []
             for number, key in enumerate(changed, 1):
-                self._take(key)
+                moved += self._take(key)
                 if number % SLICE == 0:
                     await anyio.lowlevel.checkpoint()
+            self._reorder(moved)
             self.version = version
         return version
 
-    def _take(self, key: JobKey) -> None:
+    def _reorder(self, moved: Sequence[Move]) -> None:
+        if len(moved) > MANY:
+            self._orders.clear()
+        for order in self._orders.values():
+            for before, after in moved:
+                order.move(before, after)
+
+    def _take(self, key: JobKey) -> Sequence[Move]:
+        """Take in one job as it is now; return what it was and is, where that differs."""
         known, record = self._rows.get(key), self.board.records.get(key)
         before = known.record if known else None
         if known and before and record and _looks_the_same(before, record):
             known.record = record
-            return
+            return ()
         if record is None:
             self._rows.pop(key, None)
         else:
             self._rows[key] = _Row(record, self.board.version_of(key))
-        for order in self._orders.values():
-            order.move(before, record)
         if before:
             self._counts[key.target, before.phase] -= 1
         if record:
             self._counts[key.target, record.phase] += 1
+        return ((before, record),)
 
     def mark(self, version: int) -> str:
         """Write a version of the board so that no other process takes it for its own."""
