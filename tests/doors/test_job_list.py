@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.doors.test_http_api import Daemon, ask, messages, until
@@ -13,6 +14,7 @@ from tests.fakes import START
 from watcher.core.errors import Reason
 from watcher.core.model import Job, JobKey, JobRecord, Phase, PollFailed, Task
 from watcher.pages.api import stream as module
+from watcher.pages.api.asking import Filter
 from watcher.pages.api.rows import Rows
 from watcher.pages.api.views import digest
 from watcher.ports import Request
@@ -159,6 +161,22 @@ async def test_rows_follow_the_board_by_what_changed():
         names, body = await listed(session)
         assert names == (await listed(session, "sort=name"))[0] == ["a"]
         assert body["counts"]["failed"] == 0
+
+
+async def test_an_order_made_while_rows_are_taken_in_is_right_in_the_end():
+    """Another reader asks for an order between two slices of what changed."""
+    daemon = Daemon(records=[record(f"job-{n:03}", created=n) for n in range(900)])
+    rows, board = Rows(daemon.board, daemon.due.get, lambda: START), daemon.board
+    await rows.catch_up()
+    board.show([record(f"job-{n:03}", Phase.FAILED, created=n) for n in range(900)])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rows.catch_up)
+        await anyio.lowlevel.checkpoint()
+        halfway = await rows.pick(Filter(), "attention", None, 1000)
+    picked = await rows.pick(Filter(), "attention", None, 1000)
+    expected = [f"job-{n:03}" for n in reversed(range(900))]
+    assert [key.job_id for key in halfway.keys] != expected
+    assert [key.job_id for key in picked.keys] == expected
 
 
 async def test_failures_are_folded_once_for_each_change(monkeypatch):

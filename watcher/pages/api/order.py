@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -68,15 +68,20 @@ class Order:
         self._places = sorted(map(self._place, records))
 
     def move(self, before: JobRecord | None, after: JobRecord | None) -> None:
-        """Put a job where it belongs now, or take it away."""
+        """Put a job where it belongs now, or take it away; nothing where it is there."""
         old = self._place(before) if before else None
         new = self._place(after) if after else None
         if old == new:
             return
-        if old is not None:
-            del self._places[bisect_left(self._places, old)]
+        if old is not None and self._has(index := bisect_left(self._places, old), old):
+            del self._places[index]
         if new is not None:
-            insort(self._places, new)
+            index = bisect_left(self._places, new)
+            if not self._has(index, new):
+                self._places.insert(index, new)
+
+    def _has(self, index: int, place: Place) -> bool:
+        return index < len(self._places) and self._places[index] == place
 
     def after(self, place: Place | None) -> Sequence[Place]:
         """Return the places that follow one, whether or not it is still there."""

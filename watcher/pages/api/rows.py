@@ -91,7 +91,7 @@ class Rows:
             changed = self.board.changed_since(self.version)
             if changed is None:
                 changed = [*self._rows, *self.board.records]
-            moved = []
+            moved: list[Move] = []
             for number, key in enumerate(changed, 1):
                 moved += self._take(key)
                 if number % SLICE == 0:
