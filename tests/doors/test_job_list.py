@@ -171,7 +171,8 @@ async def test_an_order_made_while_rows_are_taken_in_is_right_in_the_end():
     board.show([record(f"job-{n:03}", Phase.FAILED, created=n) for n in range(900)])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(rows.catch_up)
-        await anyio.lowlevel.checkpoint()
+        while not rows.counts(None)[Phase.FAILED]:
+            await anyio.lowlevel.checkpoint()
         halfway = await rows.pick(Filter(), "attention", None, 1000)
     picked = await rows.pick(Filter(), "attention", None, 1000)
     expected = [f"job-{n:03}" for n in reversed(range(900))]
