@@ -225,7 +225,13 @@ async def test_the_list_of_jobs():
     assert status == 200
     assert shown.pop("version").startswith("1-")
     counts = dict.fromkeys(Phase, 0) | {"failed": 1}
-    assert shown == {"counts": counts, "total": 1, "next": None, "jobs": [ROW]}
+    assert shown == {
+        "counts": counts,
+        "failing": 0,
+        "total": 1,
+        "next": None,
+        "jobs": [ROW],
+    }
 
 
 async def test_no_jobs():

@@ -51,6 +51,7 @@ class JobsPage:
         picked = await self._rows.pick(which, sort, after, limit)
         head = {
             "counts": self._rows.counts(which.target),
+            "failing": self._rows.failing(which.target),
             "total": picked.total,
             "next": cursor_of(picked.last) if picked.last else None,
             "version": self._rows.mark(version),

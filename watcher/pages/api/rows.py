@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from watcher.core.model import JobKey, JobRecord, Phase, shows_the_same
 from watcher.pages.api.asking import Filter
-from watcher.pages.api.order import Order, Place, key_at
+from watcher.pages.api.order import Order, Place, has_failures, key_at
 from watcher.pages.api.views import Digest, Shown, digest, moment, row
 from watcher.ports import Board
 
@@ -83,6 +83,7 @@ class Rows:
         self._rows: dict[JobKey, _Row] = {}
         self._orders: dict[str, Order] = {}
         self._counts: Counter[tuple[str, Phase]] = Counter()
+        self._failing: Counter[str] = Counter()
 
     async def catch_up(self) -> int:
         """Take in what changed since the last time; return the version reached."""
@@ -118,11 +119,17 @@ class Rows:
             self._rows.pop(key, None)
         else:
             self._rows[key] = _Row(record, self.board.version_of(key))
-        if before:
-            self._counts[key.target, before.phase] -= 1
-        if record:
-            self._counts[key.target, record.phase] += 1
+        self._count(before, -1)
+        self._count(record, 1)
         return ((before, record),)
+
+    def _count(self, record: JobRecord | None, by: int) -> None:
+        if record is None:
+            return
+        target = record.key.target
+        self._counts[target, record.phase] += by
+        if record.phase is Phase.ACTIVE and has_failures(record):
+            self._failing[target] += by
 
     def mark(self, version: int) -> str:
         """Write a version of the board so that no other process takes it for its own."""
@@ -160,6 +167,10 @@ class Rows:
             if target in {None, name}:
                 found[phase] += count
         return found
+
+    def failing(self, target: str | None) -> int:
+        """Count the active ones of them on which something failed already."""
+        return self._failing.total() if target is None else self._failing[target]
 
     def admitted(self, key: JobKey, which: Filter) -> bool:
         """Whether a job is shown, and asked for."""

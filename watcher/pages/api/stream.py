@@ -6,7 +6,7 @@ what changed meanwhile is told once, as it is then.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
 import anyio
@@ -63,9 +63,8 @@ class StreamPage:
                     batch = told[start : start + BATCH]
                     yield b"".join(self._tell(which, *each) for each in batch)
                 seen = version
-                if counts != (counts := rows.counts(which.target)):
-                    total = sum(counts.values())
-                    yield message("counts", {"counts": counts, "total": total})
+                if counts != (counts := self._count(which.target)):
+                    yield message("counts", counts)
                 async for beat in until_news(
                     partial(rows.board.changed, seen), self._pulse
                 ):
@@ -74,6 +73,10 @@ class StreamPage:
                 version = await rows.catch_up()
         finally:
             self.streams -= 1
+
+    def _count(self, target: str | None) -> Mapping[str, object]:
+        counts, failing = self._rows.counts(target), self._rows.failing(target)
+        return {"counts": counts, "failing": failing, "total": sum(counts.values())}
 
     def _tell(self, which: Filter, key: JobKey, version: int) -> bytes:
         place, rows = self._rows.mark(version), self._rows

@@ -160,7 +160,7 @@ export function showJob(main, target, jobId) {
   function drawEvent(group) {
     const [first] = group, count = group.length;
     const names = group.slice(0, 3).map((event) => event.server_name ?? event.task_id).filter(Boolean);
-    const phase = first.event.startsWith("task.") && first.event !== "task.vanished" ? taskPhase(first.to) : first.phase ?? "unknown";
+    const phase = first.event.startsWith("task.") && first.event !== "task.vanished" ? taskPhase(first.to) : first.phase;
     const what = {
       "job.first_seen": () => ["first seen: ", said(first.status ?? "no status yet")],
       "job.transition": () => ["the job's status: ", said(first.from ?? "none"), " → ", said(first.to ?? "none")],
@@ -171,7 +171,7 @@ export function showJob(main, target, jobId) {
     }[first.event] ?? (() => [first.event]);
     return el("li", { "data-phase": phase },
       el("p", { class: "when" }, el("time", { datetime: first.observed_at, title: exact(first.observed_at) }, clock(first.observed_at)), first.not_before ? el("span", { class: "quiet" }, ` after ${clock(first.not_before)}`) : null),
-      el("div", {}, el("p", {}, el("span", { class: "glyph", "aria-hidden": "true" }, (PHASES[phase] ?? PHASES.unknown)[0] + " "), what()),
+      el("div", {}, el("p", {}, el("span", { class: "glyph", "aria-hidden": "true" }, `${(PHASES[phase] ?? "·")[0]} `), what()),
         names.length ? el("p", { class: "servers" }, names.map((name, place) => [place ? ", " : "", said(name)]), count > names.length ? ` and ${number(count - names.length)} more` : "") : null,
         first.message && first.event === "task.transition" ? el("p", { class: "message" }, said(first.message)) : null));
   }

@@ -74,19 +74,20 @@ export function showList(main) {
     return words.size ? `/?${words}` : "/";
   };
 
-  function drawCounts(counts) {
+  function drawCounts({ counts, failing }) {
     const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
     const chosen = get("phase");
     const chip = (phase, label, count) => el("a", { class: "chip", href: at({ phase }), "aria-current": chosen === phase ? "true" : null, "data-phase": phase || null, onclick: (event) => { if (event.metaKey || event.ctrlKey) return; event.preventDefault(); set({ phase }); } },
       phase ? el("span", { class: "glyph", "aria-hidden": "true" }, PHASES[phase][0]) : null, label, " ", el("b", {}, number(count)));
     fill(chips, chip("", "all", all), ...CHIPS.filter((phase) => counts[phase] || phase === chosen || phase === "failed" || phase === "active").map((phase) => chip(phase, phase, counts[phase] ?? 0)));
     const text = !all ? "Nothing is watched yet"
-      : counts.failed ? `${number(counts.failed)} of ${many(all, "job")} failed`
+      : counts.failed ? `${number(counts.failed)} of ${many(all, "job")} failed${failing ? `, ${number(failing)} more ${failing === 1 ? "is" : "are"} failing` : ""}`
+      : failing ? `${number(failing)} of ${many(all, "job")} ${failing === 1 ? "has" : "have"} failures`
       : counts.active ? `${many(counts.active, "job")} running, none failed`
       : `${many(all, "job")}, none failed`;
     if (title.textContent !== text) title.textContent = text;
-    title.dataset.state = counts.failed ? "bad" : "good";
-    document.title = counts.failed ? `✕ ${number(counts.failed)} failed · devserver-watcher` : "devserver-watcher";
+    title.dataset.state = !all ? "" : counts.failed || failing ? "bad" : "good";
+    document.title = counts.failed + failing ? `✕ ${number(counts.failed + failing)} with failures · devserver-watcher` : "devserver-watcher";
   }
 
   function drawRow(job) {
@@ -151,7 +152,7 @@ export function showList(main) {
     for (const job of body.jobs) put(job, false);
     dirty = true;
     place();
-    drawCounts(body.counts);
+    drawCounts(body);
     list.setAttribute("aria-busy", "false");
     return body.version;
   }
@@ -162,7 +163,7 @@ export function showList(main) {
 
   let frame = null;
   function heard(name, data) {
-    if (name === "counts") drawCounts(data.counts);
+    if (name === "counts") drawCounts(data);
     if (name === "gone") { const known = rows.get(keyOf(data)); known?.node.remove(); if (known) total -= 1; rows.delete(keyOf(data)); dirty = true; }
     if (name === "job" && (!get("cursor") || rows.has(keyOf(data)))) { if (!rows.has(keyOf(data))) total += 1; put(data, true); }
     frame ??= requestAnimationFrame(() => { frame = null; place(); });

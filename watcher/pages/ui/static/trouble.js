@@ -18,7 +18,8 @@ export function troubles(watcher) {
     const tell = (grave, text, help, more) => found.push({ grave, target: target.name, text, help, more });
     if (target.key_locked) {
       tell(true, "the access key was refused; nothing more is asked with it",
-        "Put a right key in place: it is tried at once. Until then requests are held back so that the cloud does not lock the key.");
+        "Put a right key in place: it is tried at once. Until then requests are held back so that the cloud does not lock the key.",
+        target.failing.find(({ reason }) => reason === "rejected")?.message);
     }
     for (const failing of target.failing) {
       if (target.key_locked && failing.reason === "rejected") continue;

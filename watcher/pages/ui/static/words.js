@@ -19,7 +19,8 @@ const TASK_PHASES = {
 export const taskPhase = (status) =>
   Object.hasOwn(TASK_PHASES, status) ? TASK_PHASES[status] : "unknown";
 
-export const BAR = ["succeeded", "skipped", "deleted", "failed", "unknown", "active"];
+// In a bar what failed comes first, so that one of thousands is still seen.
+export const BAR = ["failed", "unknown", "succeeded", "skipped", "deleted", "active"];
 
 export const number = (value) => Number(value).toLocaleString("en");
 export const many = (count, one, more = one + "s") => `${number(count)} ${count === 1 ? one : more}`;
