@@ -8,7 +8,7 @@ Source: WHATWG HTML, "Server-sent events".
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import anyio
 
@@ -37,6 +37,7 @@ class EventsPage:
     """Committed events, oldest first."""
 
     path = "/api/v1/events"
+    parameters: Collection[str] = ("after", "limit", "job")
 
     def __init__(self, journal: JournalReader, *, pulse: float = PULSE) -> None:
         """Make the page.
@@ -54,7 +55,7 @@ class EventsPage:
         """Show what came after a number; 400 where it is none."""
         streamed = STREAM in request.headers.get("accept", "")
         try:
-            check_names(request.query, ("after", "limit", "job"))
+            check_names(request.query, self.parameters)
             job_id = _job_id(request.query.get("job"))
             after = number("after", request.query.get("after"), 0, 0, LARGEST_SEQ)
             limit = number("limit", request.query.get("limit"), 100, 1, MOST_EVENTS)

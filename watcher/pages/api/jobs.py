@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from watcher.core.model import JobKey, JobRecord, Task, TaskPhase
 from watcher.core.transitions import task_phase
@@ -30,6 +30,7 @@ class JobsPage:
     """The watched jobs, a page at a time: filtered, in order, with counts of all."""
 
     path = "/api/v1/jobs"
+    parameters: Collection[str] = ("target", "phase", "q", "sort", "limit", "cursor")
 
     def __init__(self, rows: Rows) -> None:
         """Make the page."""
@@ -39,8 +40,7 @@ class JobsPage:
         """List jobs; 400 where what is asked is nonsense."""
         query = request.query
         try:
-            names = ("target", "phase", "q", "sort", "limit", "cursor")
-            check_names(query, names)
+            check_names(query, self.parameters)
             which = Filter.of(query)
             sort = one_of("sort", query.get("sort") or "attention", SORTS)
             limit = number("limit", query.get("limit"), 100, 1, MOST_ROWS)
@@ -64,6 +64,7 @@ class JobPage:
     """All that is known of one job; its tasks filtered and paged where that is asked."""
 
     path = "/api/v1/jobs/{target}/{job_id}"
+    parameters: Collection[str] = ("status", "q", "limit", "cursor")
 
     def __init__(self, board: Board, next_due: NextDue, now: Clock) -> None:
         """Make the page; see `Rows`."""
@@ -75,7 +76,7 @@ class JobPage:
         """Show the job; 404 where it is not watched, 400 for nonsense."""
         query = request.query
         try:
-            check_names(query, ("status", "q", "limit", "cursor"))
+            check_names(query, self.parameters)
             limit = number("limit", query.get("limit"), MOST_ROWS, 1, MOST_ROWS)
             start = number("cursor", query.get("cursor") or None, 0, 0, 10**9)
             found = search(query.get("q", "").strip())

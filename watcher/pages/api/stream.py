@@ -6,7 +6,7 @@ what changed meanwhile is told once, as it is then.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from functools import partial
 
 import anyio
@@ -27,6 +27,7 @@ class StreamPage:
     """What changed in the list of jobs: `job`, `gone`, `counts`, or `reset`."""
 
     path = "/api/v1/stream"
+    parameters: Collection[str] = ("target", "phase", "q", "since")
 
     def __init__(self, rows: Rows, *, pulse: float = PULSE, pace: float = PACE) -> None:
         """Make the page; see `PULSE` and `PACE`."""
@@ -38,7 +39,7 @@ class StreamPage:
     async def respond(self, request: Request) -> Response:
         """Tell what changes from now on, or has since the reader left."""
         try:
-            check_names(request.query, ("target", "phase", "q", "since"))
+            check_names(request.query, self.parameters)
             which = Filter.of(request.query)
         except ValueError as exc:
             return problem(400, str(exc))

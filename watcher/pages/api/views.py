@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TypeAlias
 
-from watcher.core.insight import Folded, fold
+from watcher.core.insight import MOST_TEXT, Folded, fold
 from watcher.core.model import Item, Job, JobRecord, PollFailed, Task, TaskPhase
 from watcher.core.tracker import listed
 from watcher.core.transitions import count_by_status, rfc3339, task_phase
@@ -16,6 +16,8 @@ Shown: TypeAlias = dict[str, object]
 
 MOST_GROUPS = 10
 """Groups of failures that a row names, the largest first."""
+MOST_GROUPS_ALONE = 100
+"""Likewise, where a job stands alone."""
 
 _NO_JOB = Job("")
 _ERROR_FIELDS = tuple(
@@ -36,14 +38,14 @@ class Digest:
     failures: Sequence[Folded]
 
 
-def digest(record: JobRecord) -> Digest:
+def digest(record: JobRecord, most: int = MOST_GROUPS) -> Digest:
     """Sum up the tasks of a job; those that vanished left out."""
     said = (
         (one.server_name or one.server_id or one.id, one.message)
         for one in listed(record)
         if task_phase(one.status) is TaskPhase.FAILED
     )
-    return Digest(count_by_status(listed(record)), fold(said)[:MOST_GROUPS])
+    return Digest(count_by_status(listed(record)), fold(said)[:most])
 
 
 def moment(now: float, delay: float | None) -> float | None:
@@ -64,7 +66,7 @@ def row(record: JobRecord, tasks: Digest, next_poll_at: float | None) -> Shown:
         **_summary(record, tasks.tasks, next_poll_at),
         "last_error": _error(record.failure),
         "tasks": tasks.tasks,
-        "failures": [asdict(group) for group in tasks.failures],
+        "failures": [_failures(group) for group in tasks.failures],
     }
 
 
@@ -94,7 +96,7 @@ def _summary(
 
 def detail(record: JobRecord, next_poll_at: float | None) -> Shown:
     """Lay out all that is known of a job but its tasks."""
-    job, tasks = record.job or _NO_JOB, digest(record)
+    job, tasks = record.job or _NO_JOB, digest(record, MOST_GROUPS_ALONE)
     return {
         **_summary(record, tasks.tasks, next_poll_at),
         "description": job.description,
@@ -103,7 +105,7 @@ def detail(record: JobRecord, next_poll_at: float | None) -> Shown:
         "items": [_item(item) for item in job.items],
         "failures": record.failures,
         "last_error": _error(record.failure),
-        "folded_failures": [asdict(group) for group in tasks.failures],
+        "folded_failures": [_failures(group) for group in tasks.failures],
     }
 
 
@@ -122,6 +124,10 @@ def task(record: JobRecord, one: Task) -> Shown:
         "created_at": rfc3339(one.created_at),
         "updated_at": rfc3339(one.updated_at),
     }
+
+
+def _failures(group: Folded) -> Shown:
+    return {**asdict(group), "message": group.message[:MOST_TEXT]}
 
 
 def _item(item: Item) -> Shown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.metrics_core import Metric
@@ -56,6 +56,7 @@ class WatcherPage:
     """The watcher itself: targets, store, sinks."""
 
     path = "/api/v1/watcher"
+    parameters: Collection[str] = ()
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class WatcherPage:
     async def respond(self, request: Request) -> Response:
         """Show it as it is now, or was a moment ago."""
         try:
-            check_names(request.query, ())
+            check_names(request.query, self.parameters)
         except ValueError as exc:
             return problem(400, str(exc))
         now = self._now()
