@@ -36,7 +36,8 @@ class Own:
         self.api = FakeApi()
         self.metrics.show_apis({"prod": self.api})
         self.now = START
-        sink = {"backlog": 3, "delivered": 2, "failed": 1, "dead_lettered": 4}
+        sink = {"backlog": 3, "delivered": 2, "failed": 1}
+        sink |= {"undeliverable": 5, "dead_lettered": 4}
         self.metrics.own.show_sinks([SimpleNamespace(name="hook", **sink)])
         self.metrics.own.show_store(lambda: 7, lambda: 1.5)
         self.page = WatcherPage(
@@ -81,6 +82,7 @@ async def test_how_fresh_it_is_and_what_fails():
                 "backlog": 3,
                 "delivered": 2,
                 "failures": 1,
+                "undeliverable": 5,
                 "dead_letters": 4,
             }
         ],

@@ -150,6 +150,7 @@ def _sinks(figures: Figures) -> list[Shown]:
         "backlog": "watcher_sink_backlog",
         "delivered": "watcher_sink_delivered_total",
         "failures": "watcher_sink_failures_total",
+        "undeliverable": "watcher_sink_undeliverable_total",
         "dead_letters": "watcher_sink_dead_letters_total",
     }
     return [

@@ -39,6 +39,7 @@ export function troubles(watcher) {
   if (watcher.store.commit_age_seconds > 5) own(true, `The store has not answered for ${span(watcher.store.commit_age_seconds)}`, "Look at the disk: full, slow or gone. Nothing is lost; what is not stored is not told.");
   for (const sink of watcher.sinks) {
     if (sink.backlog > 1000) own(false, `${number(sink.backlog)} events wait for the sink ${sink.name}`, "Look at its receiver and at sink.failing in the log.");
+    if (sink.undeliverable) own(false, `${many(sink.undeliverable, "event")} refused for good by the sink ${sink.name}`, "The log says why; they are in the journal still: watcher events.");
     if (sink.dead_letters) own(true, `${many(sink.dead_letters, "event")} never reached the sink ${sink.name}`, "They are in the journal still: watcher events.");
   }
   return found;

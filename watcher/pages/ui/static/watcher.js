@@ -52,7 +52,7 @@ export function showWatcher(main) {
         fact("present commit", store.commit_age_seconds ? span(store.commit_age_seconds) : "none", store.commit_age_seconds > 5))),
       ...watcher.sinks.map((sink) => el("article", { class: "card" }, el("h3", {}, said(sink.name)), el("dl", { class: "facts" },
         fact("waiting", many(sink.backlog, "event"), sink.backlog > 1000), fact("delivered", number(sink.delivered)),
-        fact("refused attempts", number(sink.failures)), fact("given up", many(sink.dead_letters, "event"), sink.dead_letters > 0)))),
+        fact("refused attempts", number(sink.failures)), fact("refused for good", many(sink.undeliverable, "event"), sink.undeliverable > 0), fact("given up", many(sink.dead_letters, "event"), sink.dead_letters > 0)))),
       el("article", { class: "card" }, el("h3", {}, "Process"), el("dl", { class: "facts" },
         fact("version", watcher.version), fact("runs since", exact(watcher.started_at)),
         fact("configuration", watcher.configuration.valid ? "in force" : "last one refused", !watcher.configuration.valid)),
