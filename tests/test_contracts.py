@@ -60,7 +60,7 @@ def test_all_are_kept(copy):
         ("simulator/jobs.py", "import watcher.sinks.courier", "floors: "),
         ("simulator/jobs.py", "import watcher.core.model", "floors: "),
         ("daemon/app.py", "import watcher.simulator", "the simulator is"),
-        ("pages/landing.py", "import watcher.pages.health", "sinks do not know"),
+        ("pages/health.py", "import watcher.pages.ui", "sinks do not know"),
         ("sinks/webhook.py", "import watcher.sinks.log", "sinks do not know"),
         ("sinks/webhook.py", "import watcher.sinks.kinds", "sinks do not know"),
         ("sinks/post.py", "import watcher.sinks.courier", "sinks do not know"),

@@ -35,8 +35,12 @@ from watcher.pages.api import (
     JobsPage,
     Reload,
     RemoveJob,
+    Rows,
+    StreamPage,
     events,
+    sse,
 )
+from watcher.polling.board import Board
 from watcher.ports import Request
 from watcher.store import MemoryStore
 from watcher.web.server import Rules, serve
@@ -91,6 +95,15 @@ SUMMARY = {
     "next_poll_at": "2023-11-14T22:13:25.000000Z",
     "finished_at": "2023-11-14T22:13:20.000000Z",
 }
+ERROR = {
+    "reason": "server_error",
+    "status_code": 503,
+    "error_code": "X.1",
+    "error_msg": "busy",
+    "request_id": "r-1",
+}
+FAILURES = [{"message": "no disk", "count": 1, "servers": ["node-1"]}]
+ROW = {**SUMMARY, "last_error": ERROR, "tasks": {"FAILED": 1}, "failures": FAILURES}
 DETAIL = {
     **SUMMARY,
     "description": "the new driver",
@@ -98,13 +111,8 @@ DETAIL = {
     "user_name": "zoe",
     "items": [{"type": "driver", "spec": {"version": "24.1"}}],
     "failures": 3,
-    "last_error": {
-        "reason": "server_error",
-        "status_code": 503,
-        "error_code": "X.1",
-        "error_msg": "busy",
-        "request_id": "r-1",
-    },
+    "last_error": ERROR,
+    "folded_failures": FAILURES,
     "tasks": [
         {
             "id": "t1",
@@ -138,7 +146,8 @@ class Daemon:
     """What the API stands on: a board, a store, and what may be changed."""
 
     def __init__(self, store=None, records=()):
-        self.records = {record.key: record for record in records}
+        self.board = Board()
+        self.board.show(records)
         self.store = store or MemoryStore(now=lambda: START)
         self.due = {KEY: 5.0}
         self.configured = set()
@@ -148,11 +157,15 @@ class Daemon:
         self.broken = False
         self.reads = 0
 
-    async def read(self, after, limit):
+    @property
+    def records(self):
+        return self.board.records
+
+    async def read(self, after, limit, job_id=None):
         if self.broken:
             raise StoreError("disk full")
         self.reads += 1
-        return await self.store.read(after, limit)
+        return await self.store.read(after, limit, job_id)
 
     async def commit(self, *steps):
         await self.store.commit(steps)
@@ -163,7 +176,8 @@ class Daemon:
         if key.target != "prod":
             raise KeyError(key.target)
         new = key not in self.records
-        self.records.setdefault(key, JobRecord(key))
+        if new:
+            self.board.show([JobRecord(key)])
         return new
 
     async def remove(self, key):
@@ -171,7 +185,9 @@ class Daemon:
             raise StoreError("disk full")
         if key in self.configured:
             raise ValueError("it stands in the configuration")
-        return self.records.pop(key, None) is not None
+        known = key in self.records
+        self.board.drop([key])
+        return known
 
     async def reload(self):
         if self.findings:
@@ -179,8 +195,10 @@ class Daemon:
 
     @asynccontextmanager
     async def served(self, token=TOKEN):
-        board = (self, self.due.get, lambda: START)
-        pages = [JobsPage(*board), JobPage(*board), self.events]
+        board = (self.board, self.due.get, lambda: START)
+        self.rows = Rows(*board)
+        self.stream = StreamPage(self.rows, pulse=0.02, pace=0.01)
+        pages = [JobsPage(self.rows), JobPage(*board), self.events, self.stream]
         actions = [
             AddJob(self.add, check_job_id),
             RemoveJob(self.remove),
@@ -204,12 +222,23 @@ async def ask(session, method, path, **options):
 
 async def test_the_list_of_jobs():
     async with Daemon(records=[RECORD]).served() as session:
-        assert await ask(session, "GET", "/api/v1/jobs") == (200, {"jobs": [SUMMARY]})
+        status, shown = await ask(session, "GET", "/api/v1/jobs")
+    assert status == 200
+    assert shown.pop("version").startswith("1-")
+    counts = dict.fromkeys(Phase, 0) | {"failed": 1}
+    assert shown == {
+        "counts": counts,
+        "failing": 0,
+        "total": 1,
+        "next": None,
+        "jobs": [ROW],
+    }
 
 
 async def test_no_jobs():
     async with Daemon().served() as session:
-        assert await ask(session, "GET", "/api/v1/jobs") == (200, {"jobs": []})
+        _, shown = await ask(session, "GET", "/api/v1/jobs")
+    assert (shown["total"], shown["jobs"], shown["next"]) == (0, [], None)
 
 
 async def test_everything_about_one_job():
@@ -296,7 +325,7 @@ async def raw(address, method, path):
 
 
 async def test_a_long_list_leaves_the_loop_to_others():
-    """100,000 jobs, told in pieces while the board changes under them."""
+    """100,000 jobs, walked through page by page while the board changes under them."""
     records = [
         replace(RECORD, key=JobKey("prod", f"job-{number}"))
         for number in range(100_000)
@@ -309,17 +338,20 @@ async def test_a_long_list_leaves_the_loop_to_others():
             began = time.thread_time()
             await anyio.sleep(0.001)
             gaps.append(time.thread_time() - began)
-            daemon.records.pop(JobKey("prod", f"job-{len(gaps)}"), None)
+            daemon.board.drop([JobKey("prod", f"job-{len(gaps)}")])
 
     async with daemon.served() as session, anyio.create_task_group() as tasks:
         tasks.start_soon(turn)
-        async with session.get("/api/v1/jobs") as response:
-            size = 0
-            async for chunk, _ in response.content.iter_chunks():
-                size += len(chunk)
+        cursor, seen = "", set()
+        for _ in range(5):
+            path = f"/api/v1/jobs?limit=1000&cursor={cursor}"
+            _, page = await ask(session, "GET", path)
+            seen.update(row["job_id"] for row in page["jobs"])
+            cursor = page["next"]
         tasks.cancel_scope.cancel()
-    assert size > 40_000_000
-    assert max(gaps) < 0.5
+    assert len(seen) == 5000
+    assert page["total"] > 90_000
+    assert max(gaps) < 0.7
     assert len(gaps) > 100
 
 
@@ -581,8 +613,8 @@ async def test_an_event_is_streamed_as_soon_as_it_is_committed():
 async def test_a_commit_during_the_look_is_not_missed():
     daemon = Daemon()
 
-    async def read(after, limit):
-        events = await daemon.store.read(after, limit)
+    async def read(after, limit, job_id):
+        events = await daemon.store.read(after, limit, job_id)
         if not after and not events:
             await daemon.commit(*told(1))  # after the look, before the wait
         return events
@@ -639,7 +671,7 @@ async def test_hostile_text_in_a_stream_stays_in_its_field():
 
 
 async def test_readers_who_leave_are_noticed(monkeypatch):
-    monkeypatch.setattr(events, "PULSES_A_HEARTBEAT", 10**9)  # without a word to them
+    monkeypatch.setattr(sse, "PULSES_A_HEARTBEAT", 10**9)  # without a word to them
     daemon = Daemon()
     async with daemon.served() as session:
         for _ in range(20):

@@ -1,15 +1,11 @@
 """Pages over real HTTP: encodings, headers, methods, and what is not there."""
 
 import gzip
-from types import SimpleNamespace
 
 import aiohttp
 import pytest
 
-from tests.fakes import START
-from watcher.core.model import Job, JobKey, JobRecord, Phase
 from watcher.pages.health import STUCK_AFTER, LivenessPage, ReadinessPage
-from watcher.pages.landing import LandingPage
 from watcher.ports import Request, Response
 from watcher.web.server import serve
 
@@ -96,21 +92,3 @@ async def test_readiness_stays_once_it_came():
     assert (await whole(page))[0] == 503
     assert await whole(page) == (200, "ready\n")
     assert await whole(page) == (200, "ready\n")
-
-
-async def test_landing_page_counts_and_links():
-    records = {
-        key: JobRecord(key, phase=phase, job=Job(key.job_id), first_seen_at=START)
-        for key, phase in [
-            (JobKey("prod", "a"), Phase.FAILED),
-            (JobKey("prod", "b"), Phase.ACTIVE),
-        ]
-    }
-    _, shown = await whole(LandingPage(SimpleNamespace(records=records)))
-    assert "watching 2 jobs" in shown
-    assert "<tr><td>prod</td><td>1</td><td>0</td><td>1</td>" in shown
-    assert 'href="/metrics"' in shown
-    _, shown = await whole(
-        LandingPage(SimpleNamespace(records=dict(list(records.items())[:1])))
-    )
-    assert "watching 1 job." in shown

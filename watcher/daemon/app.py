@@ -23,6 +23,7 @@ from watcher import __version__
 from watcher.client.transport import open_session
 from watcher.core.errors import HostError, SettingsError, WatcherError
 from watcher.core.model import JobKey, check_job_id
+from watcher.core.transitions import rfc3339
 from watcher.daemon.ending import Ending
 from watcher.daemon.fleet import Fleet
 from watcher.daemon.notify import Notifier, open_notifier
@@ -39,11 +40,14 @@ from watcher.pages.api import (
     JobsPage,
     Reload,
     RemoveJob,
+    Rows,
     ShowConfig,
+    StreamPage,
+    WatcherPage,
 )
 from watcher.pages.health import LivenessPage, ReadinessPage
-from watcher.pages.landing import LandingPage
 from watcher.pages.metrics import MetricsPage
+from watcher.pages.ui import ui_pages
 from watcher.polling.board import Board
 from watcher.polling.committer import Committer
 from watcher.polling.poller import Poller
@@ -364,14 +368,24 @@ def _pages(rooms: _Rooms) -> list[Page]:
         due = rooms.fleet.due_at(key)
         return None if due is None else due - anyio.current_time()
 
+    rows = Rows(rooms.board, next_due, wall)
+    facts = {"version": __version__, "started_at": rfc3339(wall())}
     return [
-        LandingPage(rooms.board),
+        *ui_pages(),
         rooms.metrics,
         LivenessPage(lambda: poller.turned_at, anyio.current_time),
         ReadinessPage(lambda: watch_list.looked and poller.attempted),
-        JobsPage(rooms.board, next_due, wall),
+        JobsPage(rows),
         JobPage(rooms.board, next_due, wall),
         EventsPage(rooms.outside.store),
+        StreamPage(rows),
+        WatcherPage(
+            rooms.board,
+            rooms.metrics.own.registry.collect,
+            rooms.fleet.manners,
+            facts,
+            wall,
+        ),
     ]
 
 

@@ -48,6 +48,20 @@ class Fleet:
         """The API of each target."""
         return {name: target.api for name, target in self.targets.items()}
 
+    def manners(self) -> Mapping[str, Mapping[str, object]]:
+        """Return how each target is asked, as far as it is shown."""
+        return {
+            name: {
+                "interval_seconds": target.manner.interval,
+                "task_interval_seconds": target.manner.task_interval,
+                "requests_per_second": target.manner.requests_per_second,
+                "mode": target.manner.mode,
+                "in_flight": target.in_flight,
+                "running": target.running,
+            }
+            for name, target in self.targets.items()
+        }
+
     def plan(self, targets: Mapping[str, given.Target], poll: given.Poll) -> Plan:
         """Open what is new or is asked through another door; changes nothing.
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TypeAlias
 
-from watcher.core.model import Item, Job, JobRecord, PollFailed, Task
+from watcher.core.insight import MOST_TEXT, Folded, fold
+from watcher.core.model import Item, Job, JobRecord, PollFailed, Task, TaskPhase
 from watcher.core.tracker import listed
 from watcher.core.transitions import count_by_status, rfc3339, task_phase
 
 Shown: TypeAlias = dict[str, object]
+
+MOST_GROUPS = 10
+"""Groups of failures that a row names, the largest first."""
+MOST_GROUPS_ALONE = 100
+"""Likewise, where a job stands alone."""
 
 _NO_JOB = Job("")
 _ERROR_FIELDS = tuple(
@@ -17,14 +25,54 @@ _ERROR_FIELDS = tuple(
 )
 
 
-def summary(record: JobRecord, next_poll_at: float | None) -> Shown:
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What a row says of a job's tasks: costly to make, and kept while it holds.
+
+    Attributes:
+        tasks: How many in each status.
+        failures: Those that failed, folded.
+    """
+
+    tasks: Mapping[str, int]
+    failures: Sequence[Folded]
+
+
+def digest(record: JobRecord, most: int = MOST_GROUPS) -> Digest:
+    """Sum up the tasks of a job; those that vanished left out."""
+    said = (
+        (one.server_name or one.server_id or one.id, one.message)
+        for one in listed(record)
+        if task_phase(one.status) is TaskPhase.FAILED
+    )
+    return Digest(count_by_status(listed(record)), fold(said)[:most])
+
+
+def moment(now: float, delay: float | None) -> float | None:
+    """Return when a delay is over, Unix seconds; None where it never is."""
+    return None if delay is None or not math.isfinite(delay) else now + max(0.0, delay)
+
+
+def row(record: JobRecord, tasks: Digest, next_poll_at: float | None) -> Shown:
     """Lay out what a list of jobs shows of one.
 
     Args:
         record: What is known of it.
+        tasks: Likewise, of its tasks.
         next_poll_at: When it is asked next, Unix seconds; None: not before something
             else happens, or never again.
     """
+    return {
+        **_summary(record, tasks.tasks, next_poll_at),
+        "last_error": _error(record.failure),
+        "tasks": tasks.tasks,
+        "failures": [_failures(group) for group in tasks.failures],
+    }
+
+
+def _summary(
+    record: JobRecord, tasks: Mapping[str, int], next_poll_at: float | None
+) -> Shown:
     job = record.job or _NO_JOB
     return {
         "target": record.key.target,
@@ -35,7 +83,7 @@ def summary(record: JobRecord, next_poll_at: float | None) -> Shown:
         "status": job.status,
         "phase": record.phase,
         "abnormal_count": job.abnormal_count,
-        "task_counts": count_by_status(listed(record)),
+        "task_counts": tasks,
         "created_at": rfc3339(job.created_at),
         "updated_at": rfc3339(job.updated_at),
         "first_seen_at": rfc3339(record.first_seen_at),
@@ -48,15 +96,16 @@ def summary(record: JobRecord, next_poll_at: float | None) -> Shown:
 
 def detail(record: JobRecord, next_poll_at: float | None) -> Shown:
     """Lay out all that is known of a job but its tasks."""
-    job = record.job or _NO_JOB
+    job, tasks = record.job or _NO_JOB, digest(record, MOST_GROUPS_ALONE)
     return {
-        **summary(record, next_poll_at),
+        **_summary(record, tasks.tasks, next_poll_at),
         "description": job.description,
         "template_id": job.template_id,
         "user_name": job.user_name,
         "items": [_item(item) for item in job.items],
         "failures": record.failures,
         "last_error": _error(record.failure),
+        "folded_failures": [_failures(group) for group in tasks.failures],
     }
 
 
@@ -75,6 +124,10 @@ def task(record: JobRecord, one: Task) -> Shown:
         "created_at": rfc3339(one.created_at),
         "updated_at": rfc3339(one.updated_at),
     }
+
+
+def _failures(group: Folded) -> Shown:
+    return {**asdict(group), "message": group.message[:MOST_TEXT]}
 
 
 def _item(item: Item) -> Shown:
