@@ -62,7 +62,12 @@ WAYS = (
     Way("detail", Mode.DETAIL, seconds=MINUTE),
     Way("list, nothing earned yet", Mode.LIST, task_interval_max=30.0, seconds=MINUTE),
     Way("list, while trust is earned", Mode.LIST),
-    Way("list, trust earned (after 5 minutes)", Mode.LIST, earning=5 * MINUTE),
+    Way(
+        "list, trust earned (begun 15 minutes before)",
+        Mode.LIST,
+        earning=15 * MINUTE,
+        seconds=10 * MINUTE,
+    ),
     Way(
         "list, defaults, but paging is ignored",
         Mode.LIST,

@@ -21,6 +21,8 @@ UNSEEN_RETENTIONS = 10
 LEAST_UNSEEN = 86_400.0
 """Seconds that a finished job stays at least where nobody has scraped its end."""
 MOST_NAMED = 10
+SETTLED_AFTER = 3
+"""Looks at the sources after which nothing is still to come that stood in them before."""
 
 log = structlog.get_logger()
 
@@ -63,6 +65,7 @@ class WatchList:
         self._kept = kept
         self._known = known
         self._left: frozenset[JobKey] = frozenset()
+        self._looks = 0
         self._wake = wake
         self._served = served
         self._wall = wall
@@ -223,9 +226,10 @@ class WatchList:
         """Forget jobs that were taken away while no daemon ran.
 
         One that is put back later begins afresh. Not before each source could be read,
-        as it may be one of its jobs.
+        and a file that is just being written was seen twice: it may be one of its jobs.
         """
-        if self._problems or not self._left:
+        self._looks += 1
+        if self._looks < SETTLED_AFTER or self._problems or not self._left:
             return
         left, self._left = self._left - self._board.watched, frozenset()
         try:
