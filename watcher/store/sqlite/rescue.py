@@ -35,6 +35,7 @@ _TABLES = {  # with the order in which a table is walked
     "watched": ("target", "job_id"),
     "forgotten": ("target", "job_id"),
     "facts": ("name",),
+    "notes": ("name",),
 }
 
 _SENSE = {  # of a column, by its declared type; SQLite lets any column hold anything
