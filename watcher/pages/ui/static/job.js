@@ -50,7 +50,7 @@ export function showJob(main, target, jobId) {
       job.last_error ? el("p", { class: "error" }, "△ the last look failed: ", said(`${job.last_error.reason}${job.last_error.error_msg ? ` – ${job.last_error.error_msg}` : ""}`), ` (${many(job.failures, "look")} running)`) : null,
       progress(job.task_counts));
     failed.hidden = !job.folded_failures.length && !(job.abnormal_count > 0);
-    fill(failed, el("h2", { id: "failed-title" }, "Why it failed"),
+    fill(failed, el("h2", { id: "failed-title" }, "What failed, and why"),
       job.folded_failures.length ? failures(job.folded_failures, (server) => `?q=${encodeURIComponent(server)}`)
         : el("p", { class: "message" }, `the cloud counts ${many(job.abnormal_count ?? 0, "abnormal node")} and names no task`));
     failed.querySelectorAll("a").forEach((link) => link.addEventListener("click", (event) => { event.preventDefault(); box.value = link.textContent; set({ q: link.textContent }); box.scrollIntoView({ block: "center" }); }));
