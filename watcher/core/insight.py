@@ -1,0 +1,82 @@
+"""What many records say together: pure, from what is known to what is worth reading."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+MOST_GROUPS = 100
+MOST_SERVERS = 5
+MOST_TEXT = 500
+"""Characters of a message that tell it from others."""
+
+_QUOTED = re.compile(
+    r"""(?<!\w)'[^'\n]{1,200}'(?!\w)|"[^"\n]{1,200}"|`[^`\n]{1,200}`"""
+    r"""|“[^”\n]{1,200}”|「[^」\n]{1,200}」"""
+)
+# Letters of other scripts are no part of a word: their sentences have no spaces.
+_WORD = re.compile(r"[A-Za-z0-9_.:-]+")
+_DIGIT = re.compile(r"[0-9]")
+_HEX = re.compile(r"[0-9A-Fa-f]{8,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Messages that differ in nothing but numbers and names.
+
+    Attributes:
+        message: The commonest of them, verbatim; "" where there was none.
+        count: How many there are.
+        servers: The first five names of those that said it.
+    """
+
+    message: str
+    count: int
+    servers: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Group:
+    forms: Counter[str] = field(default_factory=Counter)
+    servers: dict[str, None] = field(default_factory=dict)
+
+
+def fold(messages: Iterable[tuple[str | None, str | None]]) -> list[Folded]:
+    """Group messages that are alike but for numbers, ids, hex and quoted names.
+
+    Args:
+        messages: Name of a server and what it said, either of which may be missing.
+
+    Returns:
+        The groups, largest first, those of one size in the order they first came; at
+        most `MOST_GROUPS`.
+    """
+    groups: dict[str, _Group] = {}
+    shapes: dict[str, str] = {}
+    for server, said in messages:
+        text = said or ""
+        if text not in shapes:
+            shapes[text] = _shape(text)
+        group = groups.setdefault(shapes[text], _Group())
+        group.forms[text] += 1
+        if server is not None and len(group.servers) < MOST_SERVERS:
+            group.servers[server] = None
+    folded = [
+        Folded(
+            group.forms.most_common(1)[0][0], group.forms.total(), tuple(group.servers)
+        )
+        for group in groups.values()
+    ]
+    return sorted(folded, key=lambda each: -each.count)[:MOST_GROUPS]
+
+
+def _shape(text: str) -> str:
+    unquoted = _QUOTED.sub("#", text[:MOST_TEXT])
+    return " ".join(_WORD.sub(_without_names, unquoted).split())
+
+
+def _without_names(word: re.Match[str]) -> str:
+    text = word.group()
+    return "#" if _DIGIT.search(text) or _HEX.fullmatch(text) else text
