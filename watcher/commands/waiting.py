@@ -25,6 +25,7 @@ from watcher.core.model import (
     Transition,
 )
 from watcher.core.schedule import TICK
+from watcher.daemon.fleet import OpenDoor
 from watcher.daemon.joining import Watching, join
 from watcher.daemon.targets import Targets
 from watcher.polling.board import Board
@@ -112,11 +113,11 @@ class Hearing:
 async def watch(
     settings: Settings, wanted: Wanted, face: Face, wall: Callable[[], float]
 ) -> tuple[int, Progress]:
-    """Watch jobs until the wait for them is over.
+    """Watch jobs of one target until the wait for them is over.
 
     Args:
         settings: How they are asked for.
-        wanted: The jobs, all of one target.
+        wanted: The jobs.
         face: Who is shown how it goes.
         wall: Wall clock, Unix seconds.
 
@@ -126,22 +127,33 @@ async def watch(
     Raises:
         SettingsError: The target cannot be asked.
     """
+    async with open_session() as session:
+        open_door = Targets(session, wall).open
+        return await watch_through(open_door, settings, wanted, face, wall)
+
+
+async def watch_through(
+    open_door: OpenDoor,
+    settings: Settings,
+    wanted: Wanted,
+    face: Face,
+    wall: Callable[[], float],
+) -> tuple[int, Progress]:
+    """Watch through a door that is opened here; see `watch`."""
     name = wanted.keys[0].target
     alone = {"jobs": (), "job_files": (), "discover": None}
     targets = {name: settings.targets[name].model_copy(update=alone)}
     poll = settings.poll.model_copy(update={"mode": Mode.DETAIL})
     board, hearing = Board(), Hearing()
     store = MemoryStore(now=wall, retention=Retention(events=0))
-    async with open_session() as session:
-        open_door = Targets(session, wall).open
-        watching = join(board, store, open_door, hearing, wall=wall)
-        plan = watching.fleet.plan(targets, poll)
-        watching.fleet.put_in_force(plan, anyio.current_time())
-        await store.add(wanted.keys)
-        await watching.watch_list.load()
-        await watching.watch_list.change((), math.inf)
-        wait = Wait(wanted, watching, board, store, hearing, wall)
-        return await wait.run(face), wait.progress
+    watching = join(board, store, open_door, hearing, wall=wall)
+    plan = watching.fleet.plan(targets, poll)
+    watching.fleet.put_in_force(plan, anyio.current_time())
+    await store.add(wanted.keys)
+    await watching.watch_list.load()
+    await watching.watch_list.change((), math.inf)
+    wait = Wait(wanted, watching, board, store, hearing, wall)
+    return await wait.run(face), wait.progress
 
 
 class Wait:
