@@ -17,6 +17,7 @@ from watcher.commands import (
     run,
     simulate,
     test_sink,
+    wait,
 )
 from watcher.commands.command import Exit, complain
 from watcher.core.errors import HostError, SettingsError, StoreError
@@ -24,7 +25,7 @@ from watcher.settings.schema import Settings
 from watcher.settings.showing import described, nearest
 
 # Each imports what only it needs when it is run, so that all of them start quickly.
-COMMANDS = (run, check, demo, simulate, doctor, healthcheck, events, test_sink)
+COMMANDS = (run, check, demo, simulate, doctor, healthcheck, events, test_sink, wait)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,6 +26,7 @@ from watcher.core.model import JobKey, check_job_id
 from watcher.core.transitions import rfc3339
 from watcher.daemon.ending import Ending
 from watcher.daemon.fleet import Fleet
+from watcher.daemon.joining import join
 from watcher.daemon.notify import Notifier, open_notifier
 from watcher.daemon.reloader import Reloader
 from watcher.daemon.signals import Wishes, heeding
@@ -222,30 +223,26 @@ async def _open(
 
 def _join(outside: _Outside) -> _Rooms:
     """Make the parts that stand on what was opened, each handed what it needs."""
-    store, fault_point, chance = outside.store, outside.fault_point, random.random
     board = Board()
     metrics = MetricsPage(board)
     own = metrics.own
-    fleet = Fleet(
+    watching = join(
+        board,
+        outside.store,
         lambda name, target, timeout: outside.doors.open(
             name, target, timeout, partial(own.requested, name)
-        )
-    )
-    committer = Committer(board, store, store, own, wall=wall, fault_point=fault_point)
-    turned = outside.notifier.turned
-    poller = Poller(fleet.targets, board, committer, own, chance=chance, turned=turned)
-    watch_list = WatchList(
-        fleet.targets,
-        board,
-        committer,
-        store,
-        store.known,
-        wake=poller.wake,
-        served=metrics.served,
+        ),
+        own,
         wall=wall,
+        served=metrics.served,
+        turned=outside.notifier.turned,
+        fault_point=outside.fault_point,
     )
+    fleet, committer = watching.fleet, watching.committer
+    poller, watch_list = watching.poller, watching.watch_list
+    store, fault_point = outside.store, outside.fault_point
     couriers = [
-        Courier(sink, store, store, jitter=chance, fault_point=fault_point)
+        Courier(sink, store, store, jitter=random.random, fault_point=fault_point)
         for sink in outside.sinks
     ]
     own.show_sources(lambda: watch_list.sound)

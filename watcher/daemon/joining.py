@@ -1,0 +1,68 @@
+"""Joins the rooms that watch: the same for the daemon and for `watcher wait`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from watcher.core.model import JobKey
+from watcher.daemon.fleet import Fleet, OpenDoor
+from watcher.daemon.watch_list import WatchList
+from watcher.polling.board import Board
+from watcher.polling.committer import Committer
+from watcher.polling.poller import Poller
+from watcher.ports import Observer, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What watches: asks, concludes, commits and shows."""
+
+    fleet: Fleet
+    committer: Committer
+    poller: Poller
+    watch_list: WatchList
+
+
+def join(
+    board: Board,
+    store: Store,
+    open_door: OpenDoor,
+    observer: Observer,
+    *,
+    wall: Callable[[], float],
+    served: Callable[[JobKey], bool] = lambda _: False,
+    turned: Callable[[float], None] = lambda _: None,
+    fault_point: Callable[[str], None] = lambda _: None,
+) -> Watching:
+    """Make what watches, each part handed what it needs; nothing is asked yet.
+
+    Args:
+        board: Where the jobs are shown.
+        store: Where they are kept, and what is told of them.
+        open_door: Opens the API of a target.
+        observer: Told how the work goes.
+        wall: Wall clock, Unix seconds.
+        served: Whether somebody was shown a job's final state.
+        turned: Called at each turn of the poller's loop.
+        fault_point: Called with the name of each step of a commit.
+    """
+    fleet = Fleet(open_door)
+    committer = Committer(
+        board, store, store, observer, wall=wall, fault_point=fault_point
+    )
+    poller = Poller(
+        fleet.targets, board, committer, observer, chance=random.random, turned=turned
+    )
+    watch_list = WatchList(
+        fleet.targets,
+        board,
+        committer,
+        store,
+        store.known,
+        wake=poller.wake,
+        served=served,
+        wall=wall,
+    )
+    return Watching(fleet, committer, poller, watch_list)
