@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 from contextlib import asynccontextmanager, contextmanager
@@ -12,6 +11,7 @@ import anyio.to_thread
 import pytest
 
 from tests.doors.store.conftest import opened, step
+from tests.whole.daemon import surroundings
 from watcher.commands import events
 from watcher.core.errors import StoreError
 from watcher.store import JournalFile
@@ -121,7 +121,7 @@ def command(*words, folder):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "STATE_DIRECTORY": str(folder)},
+        env=surroundings(STATE_DIRECTORY=str(folder)),
     )
 
 
@@ -161,8 +161,8 @@ def follower(path):
     config.write_text("targets: {prod: {region: cn-north-4, project_id: p}}\n")
     command = [sys.executable, "-c", SCRIPT, str(config)]
     pipe = subprocess.PIPE
-    environ = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
-    environ["STATE_DIRECTORY"] = str(path.parent)
+    environ = surroundings(STATE_DIRECTORY=str(path.parent))
+    environ.pop("PYTHONUNBUFFERED", None)
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environ) as process:
         try:
             yield process

@@ -1,8 +1,10 @@
 """Podman with a storage of its own, and the project's image in it."""
 
+import hashlib
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from tests.real.components import ROOT, cache, output, run
@@ -19,6 +21,12 @@ events_logger = "file"
 """
 
 
+def _short(folder):
+    """Return a path of few characters for what runs: podman takes no more than 50."""
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"podman-run-{digest}"
+
+
 class Podman:
     """Commands of a podman whose images and containers nobody else sees."""
 
@@ -31,7 +39,7 @@ class Podman:
         self._words = (
             "podman",
             f"--root={self._folder / 'root'}",
-            f"--runroot={self._folder / 'run'}",
+            f"--runroot={_short(self._folder)}",
         )
 
     def __call__(self, *words, seconds=120, **options):

@@ -95,8 +95,12 @@ CASES = (
 )
 
 
+OF_THE_LIST = {"stale_rows"}
+"""Faults that only a list call meets; tests/polling/test_trust.py has them."""
+
+
 def test_every_kind_of_fault_is_tried():
-    assert {case.kind for case in CASES} == set(KINDS)
+    assert {case.kind for case in CASES} == set(KINDS) - OF_THE_LIST
 
 
 class Trial:
