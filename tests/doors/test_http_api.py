@@ -198,7 +198,7 @@ class Daemon:
         board = (self.board, self.due.get, lambda: START)
         self.rows = Rows(*board)
         self.stream = StreamPage(self.rows, pulse=0.02, pace=0.01)
-        pages = [JobsPage(self.rows), JobPage(*board), self.events, self.stream]
+        pages = [JobsPage(self.rows), JobPage(self.rows), self.events, self.stream]
         actions = [
             AddJob(self.add, check_job_id),
             RemoveJob(self.remove),
@@ -243,7 +243,10 @@ async def test_no_jobs():
 
 async def test_everything_about_one_job():
     async with Daemon(records=[RECORD]).served() as session:
-        assert await ask(session, "GET", "/api/v1/jobs/prod/job-1") == (200, DETAIL)
+        status, shown = await ask(session, "GET", "/api/v1/jobs/prod/job-1")
+    assert status == 200
+    assert shown.pop("version").startswith("1-")
+    assert shown == DETAIL
 
 
 async def test_a_job_that_never_answered():
@@ -252,7 +255,7 @@ async def test_a_job_that_never_answered():
     async with daemon.served() as session:
         status, shown = await ask(session, "GET", "/api/v1/jobs/prod/job-1")
     assert status == 200
-    assert shown.keys() == DETAIL.keys()
+    assert shown.keys() == {*DETAIL, "version"}
     assert shown["phase"] == "unknown"
     assert shown["tasks"] == shown["items"] == []
     assert shown["next_poll_at"] is shown["last_error"] is shown["name"] is None

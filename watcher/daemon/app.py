@@ -373,7 +373,7 @@ def _pages(rooms: _Rooms) -> list[Page]:
         LivenessPage(lambda: poller.turned_at, anyio.current_time),
         ReadinessPage(lambda: watch_list.looked and poller.attempted),
         JobsPage(rows),
-        JobPage(rooms.board, next_due, wall),
+        JobPage(rows),
         EventsPage(rooms.outside.store),
         StreamPage(rows),
         WatcherPage(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from watcher.core.model import JobKey, JobRecord, Task, TaskPhase
 from watcher.core.transitions import task_phase
@@ -17,9 +17,9 @@ from watcher.pages.api.asking import (
     search,
 )
 from watcher.pages.api.order import SORTS
-from watcher.pages.api.rows import Clock, NextDue, Rows
-from watcher.pages.api.views import Shown, detail, moment, task
-from watcher.ports import Board, Request, Response
+from watcher.pages.api.rows import Rows
+from watcher.pages.api.views import Shown, detail, task
+from watcher.ports import Request, Response
 
 FIRST = (TaskPhase.FAILED, TaskPhase.UNKNOWN, TaskPhase.ACTIVE)
 """Tasks that come first, where they are filtered or paged."""
@@ -64,11 +64,9 @@ class JobPage:
     path = "/api/v1/jobs/{target}/{job_id}"
     parameters: Collection[str] = ("status", "q", "limit", "cursor")
 
-    def __init__(self, board: Board, next_due: NextDue, now: Clock) -> None:
-        """Make the page; see `Rows`."""
-        self._board = board
-        self._next_due = next_due
-        self._now = now
+    def __init__(self, rows: Rows) -> None:
+        """Make the page."""
+        self._rows = rows
 
     async def respond(self, request: Request) -> Response:
         """Show the job; 404 where it is not watched, 400 for nonsense."""
@@ -80,23 +78,32 @@ class JobPage:
         except ValueError as exc:
             return problem(400, str(exc))
         key = JobKey(request.params["target"], request.params["job_id"])
-        record = self._board.records.get(key)
-        if record is None:
+        version = await self._rows.catch_up()
+        known = self._rows.find(key)
+        if known is None:
             return problem(404, "this job is not watched")
-        head = detail(record, moment(self._now(), self._next_due(key)))
+        record = known[0]
+        head = {**detail(*known), "version": self._rows.mark(version)}
         if not query:
             return long_answer(head, "tasks", _laid_out(record, record.tasks))
-        statuses = {word for word in query.get("status", "").split(",") if word}
-        tasks = [
-            one
-            for one in sorted(record.tasks, key=_rank)
-            if (not statuses or one.status in statuses)
-            and any(map(found, (one.server_name, one.message, one.server_id, one.id)))
-        ]
+        tasks = _chosen(record, query.get("status", ""), found)
         end = start + limit
         head["total"] = len(tasks)
         head["next"] = str(end) if end < len(tasks) else None
         return long_answer(head, "tasks", _laid_out(record, tasks[start:end]))
+
+
+def _chosen(
+    record: JobRecord, statuses: str, found: Callable[[str | None], bool]
+) -> Sequence[Task]:
+    """Return the tasks in one of these statuses in which a text is found."""
+    words = {word for word in statuses.split(",") if word}
+    return [
+        one
+        for one in sorted(record.tasks, key=_rank)
+        if (not words or one.status in words)
+        and any(map(found, (one.server_name, one.message, one.server_id, one.id)))
+    ]
 
 
 def _rank(one: Task) -> int:

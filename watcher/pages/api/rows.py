@@ -216,15 +216,24 @@ class Rows:
                 await anyio.lowlevel.checkpoint()
         return _picked(found, limit, total)
 
-    def show(self, key: JobKey) -> Shown | None:
-        """Lay out a row as it is now; None where the job went."""
+    def find(self, key: JobKey) -> tuple[JobRecord, Digest, float | None] | None:
+        """Return what a job is shown by; None where it went.
+
+        Returns:
+            Its record, the sum of its tasks, and when it is asked next.
+        """
         found = self._rows.get(key)
         if found is None:
             return None
         if found.digest is None:
             found.digest = digest(found.record)
-        next_poll_at = moment(self._now(), self._next_due(key))
-        return row(found.record, found.digest, next_poll_at)
+        due = moment(self._now(), self._next_due(key))
+        return found.record, found.digest, due
+
+    def show(self, key: JobKey) -> Shown | None:
+        """Lay out a row as it is now; None where the job went."""
+        found = self.find(key)
+        return None if found is None else row(*found)
 
 
 def _picked(found: Sequence[Place], limit: int, total: int) -> Picked:

@@ -15,9 +15,7 @@ from watcher.core.transitions import count_by_status, rfc3339, task_phase
 Shown: TypeAlias = dict[str, object]
 
 MOST_GROUPS = 10
-"""Groups of failures that a row names, the largest first."""
-MOST_GROUPS_ALONE = 100
-"""Likewise, where a job stands alone."""
+"""Groups of failures that a row names, the largest first; a job alone names all."""
 
 _NO_JOB = Job("")
 _ERROR_FIELDS = tuple(
@@ -38,14 +36,14 @@ class Digest:
     failures: Sequence[Folded]
 
 
-def digest(record: JobRecord, most: int = MOST_GROUPS) -> Digest:
+def digest(record: JobRecord) -> Digest:
     """Sum up the tasks of a job; those that vanished left out."""
     said = (
         (one.server_name or one.server_id or one.id, one.message)
         for one in listed(record)
         if task_phase(one.status) is TaskPhase.FAILED
     )
-    return Digest(count_by_status(listed(record)), fold(said)[:most])
+    return Digest(count_by_status(listed(record)), fold(said))
 
 
 def moment(now: float, delay: float | None) -> float | None:
@@ -66,7 +64,7 @@ def row(record: JobRecord, tasks: Digest, next_poll_at: float | None) -> Shown:
         **_summary(record, tasks.tasks, next_poll_at),
         "last_error": _error(record.failure),
         "tasks": tasks.tasks,
-        "failures": [_failures(group) for group in tasks.failures],
+        "failures": [_failures(group) for group in tasks.failures[:MOST_GROUPS]],
     }
 
 
@@ -94,9 +92,9 @@ def _summary(
     }
 
 
-def detail(record: JobRecord, next_poll_at: float | None) -> Shown:
+def detail(record: JobRecord, tasks: Digest, next_poll_at: float | None) -> Shown:
     """Lay out all that is known of a job but its tasks."""
-    job, tasks = record.job or _NO_JOB, digest(record, MOST_GROUPS_ALONE)
+    job = record.job or _NO_JOB
     return {
         **_summary(record, tasks.tasks, next_poll_at),
         "description": job.description,

@@ -184,8 +184,7 @@ export function showJob(main, target, jobId) {
       if (error.status === 404 && !job) missing();
       throw error;
     }
-    const version = (await ask(`/api/v1/jobs?limit=1&target=${encodeURIComponent(target)}`)).version;
-    const text = JSON.stringify({ ...job, last_poll_at: 0, next_poll_at: 0, last_success_at: 0 });
+    const text = JSON.stringify({ ...job, version: 0, last_poll_at: 0, next_poll_at: 0, last_success_at: 0 });
     drawHead();
     if (text !== told) {
       told = text;
@@ -195,7 +194,7 @@ export function showJob(main, target, jobId) {
       drawTasks();
       drawTimeline().catch(() => fill(timeline, el("li", {}, "The journal cannot be read now.")));
     }
-    return version;
+    return job.version;
   }
 
   function missing() {
@@ -212,7 +211,7 @@ export function showJob(main, target, jobId) {
   };
   addEventListener("resize", () => job && drawGrid());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => job && drawGrid());
-  setInterval(() => { if (!document.hidden && job && !job.finished_at) ask(`/api/v1/jobs?limit=1&q=${encodeURIComponent(jobId)}&target=${encodeURIComponent(target)}`).then(({ jobs: [row] }) => { if (row) { job = { ...job, last_success_at: row.last_success_at, next_poll_at: row.next_poll_at, last_error: row.last_error }; drawHead(); } }).catch(() => {}); }, 10000);
+  setInterval(() => { if (!document.hidden && job && !job.finished_at) ask(`${path}?limit=1`).then(({ tasks: _, ...now }) => { job = { ...job, ...now }; drawHead(); }).catch(() => {}); }, 10000);
   follow({ target, q: jobId }, heard, load);
   ask("/api/v1/watcher").then((watcher) => { setClock(watcher.now); byId("version").textContent = `version ${watcher.version}`; }).catch(() => {});
 }

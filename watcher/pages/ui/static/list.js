@@ -119,11 +119,18 @@ export function showList(main) {
     dirty = true;
   }
 
+  // Whether a job that is not in the window belongs there: never on a later page, and where
+  // the window is full only before its last row.
+  let last = null;
+  const comesIn = (job) => !get("cursor") && (rows.size < WINDOW || !last || compare(job, last) < 0);
+  const compare = (a, b) => order(a, b) || (keyOf(a) < keyOf(b) ? -1 : 1);
+
   function place() {
     if (!dirty) return;
     dirty = false;
-    const sorted = [...rows.values()].sort((a, b) => order(a.job, b.job) || (keyOf(a.job) < keyOf(b.job) ? -1 : 1));
+    const sorted = [...rows.values()].sort((a, b) => compare(a.job, b.job));
     for (const { job, node } of sorted.splice(WINDOW)) { rows.delete(keyOf(job)); node.remove(); }
+    last = sorted.at(-1)?.job ?? null;
     sorted.forEach(({ node }, index) => { if (list.children[index] !== node) list.insertBefore(node, list.children[index] ?? null); });
     drawFoot();
   }
@@ -163,9 +170,14 @@ export function showList(main) {
 
   let frame = null;
   function heard(name, data) {
-    if (name === "counts") drawCounts(data);
-    if (name === "gone") { const known = rows.get(keyOf(data)); known?.node.remove(); if (known) total -= 1; rows.delete(keyOf(data)); dirty = true; }
-    if (name === "job" && (!get("cursor") || rows.has(keyOf(data)))) { if (!rows.has(keyOf(data))) total += 1; put(data, true); }
+    if (name === "counts") {
+      drawCounts(data);
+      const phases = get("phase") ? get("phase").split(",") : Object.keys(data.counts);
+      if (!get("q")) total = phases.reduce((sum, phase) => sum + (data.counts[phase] ?? 0), 0);
+      dirty = true;
+    }
+    if (name === "gone") { rows.get(keyOf(data))?.node.remove(); rows.delete(keyOf(data)); dirty = true; }
+    if (name === "job" && (rows.has(keyOf(data)) || comesIn(data))) put(data, true);
     frame ??= requestAnimationFrame(() => { frame = null; place(); });
   }
 
