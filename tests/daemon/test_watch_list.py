@@ -229,6 +229,22 @@ async def test_not_while_a_source_cannot_be_read():
     assert set(house.store.forgotten) == {B}
 
 
+async def test_a_target_removed_while_its_jobs_are_loaded():
+    house = House()
+    load = house.store.load
+
+    async def slow(wanted):
+        del house.targets["prod"]
+        return await load(wanted)
+
+    house.store.load = slow
+    await house.give(A)
+    house.store.load = load
+    assert house.target.running == 0
+    await house.list.look()
+    assert house.board.watched == set()
+
+
 async def test_problems_are_told_once(lines):
     house, source = House(), Source(A)
     source.problems = ("a.txt:3",)
