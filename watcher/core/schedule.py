@@ -72,6 +72,7 @@ def next_delay(record: JobRecord, cadence: Cadence, chance: float) -> float | No
 
 def spread(seconds: float, chance: float) -> float:
     """Shorten by up to a tenth, so that jobs drift apart and none is ever late."""
+    # The grid of ticks takes at most another tick off: early again, never late.
     return seconds * (1 - INTERVAL_JITTER * chance)
 
 
@@ -234,6 +235,7 @@ class Gate:
             chance: For the jitter.
             wait: Seconds that the server asked for; outranks the ceiling.
         """
+        # Sent before it closed, so it tells nothing new: many fall with one outage.
         if sent_at < self.closed_at:
             return replace(self, opens_at=max(self.opens_at, now + wait))
         failures = self.failures + 1

@@ -75,6 +75,9 @@ class Board:
         while self.version <= version:
             await self._change.wait()
 
+    # What follows is for the committer alone: two writers could show what one of them
+    # has not committed.
+
     def show(self, records: Iterable[JobRecord]) -> None:
         """Put records in the place of the earlier ones."""
         for record in records:

@@ -210,6 +210,7 @@ class Committer:
         await self._commit()
 
     async def _commit(self) -> None:
+        # Taken away first: what comes during the commit is the next one's.
         saving, self._unsaved = self._unsaved, {}
         self._committing, self._pending = self._pending, {}
         steps = [*{**saving, **self._committing}.values()]

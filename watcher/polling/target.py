@@ -234,6 +234,7 @@ class Target:
     @property
     def has_room(self) -> bool:
         """Whether one more request may be on its way."""
+        # Half open: after the pause one probe, and what it finds decides for all.
         limit = 1 if self._gate.failures else self.manner.max_in_flight
         return self.in_flight < limit
 
