@@ -162,6 +162,7 @@ async def test_what_was_found_leaves_with_its_retirement():
     house.find(A)
     await house.list.look()
     house.board.show([JobRecord(A, phase=Phase.SUCCEEDED, finished_at=START)])
+    house.target.forget(A)
     house.find()
     house.served.add(A)
     house.now += 60
@@ -185,12 +186,28 @@ async def test_finished_jobs_leave_when_old_and_seen(age, served, shown):
     house = House()
     await house.give(A)
     house.board.show([JobRecord(A, phase=Phase.FAILED, finished_at=START)])
+    house.target.forget(A)
     if served:
         house.served.add(A)
     house.now += age
     await house.list.look()
     assert (A in house.board.records) is shown
     assert A in house.board.watched
+
+
+async def test_a_finished_job_that_is_said_to_run_again_stays_until_it_was_asked():
+    house = House(mode=Mode.DETAIL, discover={})
+    await house.give(A)
+    done = JobRecord(A, phase=Phase.GONE, finished_at=START)
+    house.board.show([done])
+    house.target.forget(A)
+    house.served.add(A)
+    house.find(A)
+    assert house.target.asks(A)
+    house.now += 60
+    await house.list.look()
+    assert A in house.board.records
+    house.find(A)
 
 
 async def test_a_store_that_fails_loses_nothing(lines):

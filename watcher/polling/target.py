@@ -180,6 +180,10 @@ class Target:
         """Go on with what the list call had earned in an earlier life."""
         self._listing.resume(trust)
 
+    def asks(self, key: JobKey) -> bool:
+        """Whether a job is asked for: it is not finished, or said to run again."""
+        return key in self._running
+
     def due_at(self, key: JobKey) -> float | None:
         """Return when a job is asked next; None where no time is set."""
         return self._queue.due_at(key)
