@@ -56,12 +56,12 @@ class House:
     async def give(self, *jobs, retention=60.0):
         await self.list.change([Source(*jobs)], retention)
 
-    def find(self, *jobs):
+    def find(self, *jobs, status="PROCESSING"):
         """Let the list call find jobs."""
         self.now += 1000.0
         requests = [request for _, request in release([self.target], self.now)]
         asked = next(each for each in requests if isinstance(each, PageLook))
-        rows = tuple(Job(key.job_id, "PROCESSING") for key in jobs)
+        rows = tuple(Job(key.job_id, status) for key in jobs)
         page = ListPage(rows, len(rows))
         records = self.board.records
         list(self.target.take_page(asked, page, records, self.now, 0.0))
@@ -208,6 +208,21 @@ async def test_a_finished_job_that_is_said_to_run_again_stays_until_it_was_asked
     await house.list.look()
     assert A in house.board.records
     house.find(A)
+
+
+@pytest.mark.parametrize(
+    ("status", "back"), [("PROCESSING", True), ("FINISHED", False)]
+)
+async def test_a_job_that_left_comes_back_where_it_is_listed_as_running(status, back):
+    house = House(mode=Mode.DETAIL, discover={})
+    await house.give(A)
+    house.board.show([JobRecord(A, phase=Phase.SUCCEEDED, finished_at=START)])
+    house.target.forget(A)
+    house.board.retire([A])
+    house.find(A, status=status)
+    await house.list.look()
+    assert (A in house.board.records) is back
+    assert A in house.board.watched
 
 
 async def test_a_store_that_fails_loses_nothing(lines):

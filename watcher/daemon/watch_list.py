@@ -178,6 +178,13 @@ class WatchList:
         found = (target.discovered for target in self._targets.values())
         return frozenset().union(*found)
 
+    @property
+    def _run_again(self) -> list[JobKey]:
+        """Jobs that left, having finished, and that a list shows as running now."""
+        retired = self._board.retired.keys()
+        targets = self._targets.values() if retired else ()
+        return sorted(key for one in targets for key in one.listed_running & retired)
+
     async def _keep_discovered(self) -> None:
         """Keep what is found, so that its end is seen though the list has it no more."""
         found = self._discovered
@@ -207,7 +214,7 @@ class WatchList:
         watched = self._board.watched
         gone = sorted(watched.difference(wanted))
         new = [key for key in wanted if key not in watched]
-        new += sorted(self._board.retired.keys() & self._discovered)
+        new += self._run_again
         try:
             await self._end(gone)
             await self._begin(new)

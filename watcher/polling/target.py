@@ -33,6 +33,7 @@ from watcher.core.schedule import (
     tick_before,
 )
 from watcher.core.tracker import is_running_again
+from watcher.core.transitions import PROCESSING
 from watcher.core.trust import Trust
 from watcher.ports import JobApi
 
@@ -179,6 +180,13 @@ class Target:
     def resume(self, trust: Trust) -> None:
         """Go on with what the list call had earned in an earlier life."""
         self._listing.resume(trust)
+
+    @property
+    def listed_running(self) -> frozenset[JobKey]:
+        """Jobs that the last sweep of the list showed as running."""
+        rows = self._listing.found.items()
+        running = (job_id for job_id, row in rows if row.status == PROCESSING)
+        return frozenset(JobKey(self.name, job_id) for job_id in running)
 
     def asks(self, key: JobKey) -> bool:
         """Whether a job is asked for: it is not finished, or said to run again."""
