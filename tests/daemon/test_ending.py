@@ -20,8 +20,17 @@ class Wishes:
         self.codes.append(exit_code)
 
 
-def look(one, now=0.0, *, scraped=False):
-    one.look(now, scraped=scraped)
+def look(one, now=0.0, *, complete=True, scraped=False):
+    one.look(now, complete=complete, scraped=scraped)
+
+
+def test_not_before_all_that_there_is_to_watch_is_watched():
+    one, board, wishes = ending(Phase.ACTIVE)
+    board.show([JobRecord(A, phase=Phase.SUCCEEDED)])
+    look(one, complete=False)
+    assert wishes.codes == []
+    look(one)
+    assert wishes.codes == [0]
 
 
 def ending(*phases, finished=WHEN_DONE):

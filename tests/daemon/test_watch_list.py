@@ -277,6 +277,31 @@ async def test_a_target_removed_while_its_jobs_are_loaded():
     assert house.board.watched == set()
 
 
+async def test_complete_once_all_sources_are_read_and_watched():
+    house, source = House(), Source(A)
+    assert not house.list.complete
+    source.problems = ("a.txt:3",)
+    await house.list.change([source], 60.0)
+    assert not house.list.complete
+    source.problems = ()
+    house.store.broken = True
+    source.keys = (B,)
+    await house.list.look()
+    assert not house.list.complete
+    house.store.broken = False
+    await house.list.look()
+    assert house.list.complete
+
+
+async def test_another_project_while_the_store_takes_nothing():
+    house = House()
+    await house.give(A)
+    house.target.api.project_id = "q"
+    house.store.broken = True
+    await house.give(A)
+    assert house.board.records[A].project_id == "q"
+
+
 async def test_problems_are_told_once(lines):
     house, source = House(), Source(A)
     source.problems = ("a.txt:3",)

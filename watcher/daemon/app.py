@@ -331,7 +331,11 @@ async def _look_regularly(rooms: _Rooms, ending: Ending, trust: TrustKeeper) -> 
         await rooms.watch_list.look()
         await trust.look()
         rooms.outside.notifier.status(rooms.watch_list.summary)
-        ending.look(anyio.current_time(), scraped=rooms.metrics.scraped)
+        ending.look(
+            anyio.current_time(),
+            complete=rooms.watch_list.complete,
+            scraped=rooms.metrics.scraped,
+        )
         await anyio.sleep(LOOK_EVERY)
 
 

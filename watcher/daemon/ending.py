@@ -40,18 +40,20 @@ class Ending:
         """Decide by other settings."""
         self._finished = finished
 
-    def look(self, now: float, *, scraped: bool) -> None:
+    def look(self, now: float, *, complete: bool, scraped: bool) -> None:
         """Take note of how jobs ended, and ask for the end once all have.
 
         Args:
             now: Monotonic seconds.
+            complete: Whether all jobs that there are to watch are watched.
             scraped: Whether anybody scrapes: then the last state waits to be seen.
         """
         phases = self._board.phases
         over = [phase for phase in phases if phase.finished]
         # Remembered, as a job that failed may leave before the others are over.
         self._failed = self._failed or any(each is not Phase.SUCCEEDED for each in over)
-        if not self._finished.exit_when_done or not over or len(over) < len(phases):
+        all_over = complete and over and len(over) == len(phases)
+        if not self._finished.exit_when_done or not all_over:
             self._done_at = None
             return
         self._done_at = now if self._done_at is None else self._done_at

@@ -66,6 +66,7 @@ class WatchList:
         self._known = known
         self._left: frozenset[JobKey] = frozenset()
         self._looks = 0
+        self._kept_up = False
         self._wake = wake
         self._served = served
         self._wall = wall
@@ -85,6 +86,11 @@ class WatchList:
         running = f"{sum(target.running for target in targets)} running"
         failing = sorted(target.name for target in targets if target.failing)
         return f"{jobs}, {running}; failing targets: {', '.join(failing) or 'none'}"
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that the sources say is watched, and all of them were read."""
+        return self.looked and self.sound and self._kept_up
 
     @property
     def sound(self) -> bool:
@@ -123,7 +129,10 @@ class WatchList:
             if None not in {project, before.get(name)} and project != before[name]
         }
         async with self._turn:
-            await self._end([k for k in self._board.watched if k.target in moved])
+            try:
+                await self._end([k for k in self._board.watched if k.target in moved])
+            except StoreError as exc:  # what it still knows is of another project
+                log.warning("jobs.not_kept", error=str(exc))
 
     def _project(self, target: str) -> str | None:
         one = self._targets.get(target)
@@ -215,9 +224,11 @@ class WatchList:
         gone = sorted(watched.difference(wanted))
         new = [key for key in wanted if key not in watched]
         new += self._run_again
+        self._kept_up = False
         try:
             await self._end(gone)
             await self._begin(new)
+            self._kept_up = True
         except StoreError as exc:
             log.warning("jobs.not_kept", error=str(exc))
         if self.looked and (gone or new):
