@@ -299,6 +299,8 @@ async def test_another_project_while_the_store_takes_nothing():
     house.target.api.project_id = "q"
     house.store.broken = True
     await house.give(A)
+    house.store.broken = False
+    await house.list.look()
     assert house.board.records[A].project_id == "q"
 
 
