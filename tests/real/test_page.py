@@ -346,8 +346,9 @@ def test_an_address_that_asks_for_nonsense_says_so(tab):
         tab.silent = True  # a browser tells of each 400 and 404
         tab.open(f"{watcher.url}/?phase=fine", ".empty")
         expect(tab.page.locator(".empty")).to_contain_text("phase: must be one of")
-        tab.open(f"{watcher.url}/jobs/prod/nowhere", "h1:not(:empty)")
-        expect(tab.page.locator("h1")).to_have_text("This job is not watched")
+        for job_id in ("nowhere", "%ff", "%3Ci%3E"):
+            tab.open(f"{watcher.url}/jobs/prod/{job_id}", "h1:not(:empty)")
+            expect(tab.page.locator("h1")).to_have_text("This job is not watched")
 
 
 def test_rows_come_change_move_and_go_by_themselves(tab):
