@@ -34,7 +34,7 @@ export function follow(query, heard, reload) {
       since = await reload();
       open();
     } catch (error) {
-      live("broken", "not answering");
+      live("broken", { 400: "refused", 404: "not watched" }[error.status] ?? "not answering");
       retry = setTimeout(begin, 3000);
     }
   };

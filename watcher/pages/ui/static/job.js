@@ -2,11 +2,11 @@
 
 import { ask, follow, live } from "./api.js";
 import { byId, el, fill, said } from "./dom.js";
+import { taskGrid } from "./grid.js";
+import { timeline } from "./timeline.js";
 import {
-  BAR,
   PHASES,
   ago,
-  byPhase,
   clock,
   exact,
   failures,
@@ -19,7 +19,6 @@ import {
 } from "./words.js";
 
 const WINDOW = 200;
-const MOST_EVENTS = 5000;
 const FIRST = ["failed", "unknown", "active"];
 const taskRank = (task) => {
   const place = FIRST.indexOf(taskPhase(task.status));
@@ -32,15 +31,16 @@ export function showJob(main, target, jobId) {
   const get = (name) => asked.get(name) ?? "";
   let job = null,
     shown = WINDOW,
-    drawn = "";
+    ordered = [];
 
   const head = el("section", { class: "head" });
   const failed = el("section", { "aria-labelledby": "failed-title", hidden: true });
   const facts = el("section", { class: "facts-box" });
-  const figure = el("figure", { class: "grid" });
-  const canvas = el("canvas", { role: "img" });
-  const tip = el("p", { class: "tip", "aria-hidden": "true" });
-  figure.append(canvas, tip, legend());
+  const grid = taskGrid(({ server_name: name }) => {
+    if (!name) return;
+    box.value = name;
+    set({ q: name });
+  });
   const chips = el("div", { class: "chips", role: "group", "aria-label": "Show tasks that are" });
   const box = el("input", {
     type: "search",
@@ -52,7 +52,7 @@ export function showJob(main, target, jobId) {
     maxlength: "200",
   });
   const tasks = el("div", { class: "table-box" });
-  const timeline = el("ol", { class: "timeline" });
+  const happened = timeline(target, jobId);
   fill(
     main,
     head,
@@ -61,7 +61,7 @@ export function showJob(main, target, jobId) {
       "section",
       { "aria-labelledby": "tasks-title" },
       el("h2", { id: "tasks-title" }, "Tasks"),
-      figure,
+      grid.figure,
       el(
         "div",
         { class: "tools" },
@@ -78,7 +78,7 @@ export function showJob(main, target, jobId) {
       "section",
       { "aria-labelledby": "timeline-title" },
       el("h2", { id: "timeline-title" }, "What happened"),
-      timeline,
+      happened.list,
     ),
     facts,
   );
@@ -206,96 +206,6 @@ export function showJob(main, target, jobId) {
     );
   }
 
-  // The grid: a square a task, in the order of the rows.
-
-  let side = 14,
-    across = 1,
-    ordered = [];
-  function drawGrid() {
-    const text =
-      ordered.map((task) => task.status[0]).join("") +
-      canvas.parentElement.clientWidth +
-      matchMedia("(prefers-color-scheme: dark)").matches;
-    if (text === drawn) return;
-    drawn = text;
-    const width = figure.clientWidth,
-      gap = ordered.length > 1500 ? 1 : 2;
-    side = ordered.length > 6000 ? 5 : ordered.length > 1500 ? 8 : ordered.length > 300 ? 12 : 18;
-    across = Math.max(1, Math.floor((width + gap) / (side + gap)));
-    const height = Math.ceil(ordered.length / across) * (side + gap) - gap;
-    const scale = devicePixelRatio || 1;
-    canvas.width = width * scale;
-    canvas.height = Math.max(1, height) * scale;
-    canvas.style.height = `${Math.max(1, height)}px`;
-    const pen = canvas.getContext("2d");
-    pen.scale(scale, scale);
-    const style = getComputedStyle(document.documentElement);
-    const colours = Object.fromEntries(
-      [...BAR, "paper"].map((phase) => [phase, style.getPropertyValue(`--${phase}`).trim()]),
-    );
-    ordered.forEach((task, index) =>
-      square(
-        pen,
-        taskPhase(task.status),
-        colours,
-        (index % across) * (side + gap),
-        Math.floor(index / across) * (side + gap),
-      ),
-    );
-    const counts = byPhase(job.task_counts);
-    canvas.setAttribute(
-      "aria-label",
-      `${many(ordered.length, "task")}: ${Object.entries(counts)
-        .map(([phase, count]) => `${number(count)} ${phase}`)
-        .join(", ")}. The same is in the table below.`,
-    );
-  }
-
-  function square(pen, phase, colours, x, y) {
-    pen.fillStyle = pen.strokeStyle = colours[phase] || colours.unknown;
-    if (phase === "active" || phase === "unknown") {
-      pen.lineWidth = side > 8 ? 1.5 : 1;
-      pen.strokeRect(x + 0.75, y + 0.75, side - 1.5, side - 1.5);
-      if (phase === "unknown")
-        pen.fillRect(x + side * 0.35, y + side * 0.35, side * 0.3, side * 0.3);
-      return;
-    }
-    pen.fillRect(x, y, side, side);
-    if (phase !== "failed" || side < 8) return;
-    pen.strokeStyle = colours.paper; // a cross, for whom the colours are alike
-    pen.lineWidth = side > 10 ? 2 : 1.25;
-    const in_ = side * 0.28;
-    pen.beginPath();
-    pen.moveTo(x + in_, y + in_);
-    pen.lineTo(x + side - in_, y + side - in_);
-    pen.moveTo(x + side - in_, y + in_);
-    pen.lineTo(x + in_, y + side - in_);
-    pen.stroke();
-  }
-
-  const under = (event) => {
-    const gap = ordered.length > 1500 ? 1 : 2;
-    const column = Math.floor(event.offsetX / (side + gap)),
-      row = Math.floor(event.offsetY / (side + gap));
-    return column < across ? ordered[row * across + column] : undefined;
-  };
-  canvas.addEventListener("pointermove", (event) => {
-    const task = under(event);
-    tip.textContent = task
-      ? `${PHASES[taskPhase(task.status)][0]} ${task.server_name ?? task.server_id ?? task.id}  ${task.status}${task.message ? `  ${task.message}` : ""}`
-      : "";
-  });
-  canvas.addEventListener("pointerleave", () => {
-    tip.textContent = "";
-  });
-  canvas.addEventListener("click", (event) => {
-    const name = under(event)?.server_name;
-    if (name) {
-      box.value = name;
-      set({ q: name });
-    }
-  });
-
   function drawTasks() {
     const status = get("status"),
       q = get("q").toLowerCase();
@@ -395,103 +305,6 @@ export function showJob(main, target, jobId) {
     );
   }
 
-  async function drawTimeline() {
-    const events = [];
-    let after = 0,
-      whole = false;
-    while (events.length < MOST_EVENTS && !whole) {
-      const page = await ask(
-        `/api/v1/events?job=${encodeURIComponent(jobId)}&limit=1000&after=${after}`,
-      );
-      events.push(...page.events.filter((event) => event.target === target));
-      after = page.next;
-      whole = page.events.length < 1000;
-    }
-    fill(
-      timeline,
-      ...folded(events).reverse().slice(0, WINDOW).map(drawEvent),
-      ...(whole
-        ? []
-        : [
-            el(
-              "li",
-              {},
-              `Only the first ${number(MOST_EVENTS)} events are shown; the others are in the JSON.`,
-            ),
-          ]),
-    );
-    if (!events.length)
-      fill(timeline, el("li", { class: "quiet" }, "Nothing is in the journal of this job."));
-  }
-
-  function drawEvent(group) {
-    const [first] = group,
-      count = group.length;
-    const names = group
-      .slice(0, 3)
-      .map((event) => event.server_name ?? event.task_id)
-      .filter(Boolean);
-    const phase =
-      first.event.startsWith("task.") && first.event !== "task.vanished"
-        ? taskPhase(first.to)
-        : first.phase;
-    const what =
-      {
-        "job.first_seen": () => ["first seen: ", said(first.status ?? "no status yet")],
-        "job.transition": () => [
-          "the job's status: ",
-          said(first.from ?? "none"),
-          " → ",
-          said(first.to ?? "none"),
-        ],
-        "job.abnormal_count": () => [`abnormal nodes: ${first.from ?? 0} → ${first.to ?? 0}`],
-        "job.finished": () => ["finished: ", first.phase],
-        "task.vanished": () => [`${many(count, "task")} no longer listed`],
-        "task.transition": () => [
-          `${many(count, "task")} `,
-          first.from ? [said(first.from), " → "] : "",
-          said(first.to),
-        ],
-      }[first.event] ?? (() => [first.event]);
-    return el(
-      "li",
-      { "data-phase": phase },
-      el(
-        "p",
-        { class: "when" },
-        el(
-          "time",
-          { datetime: first.observed_at, title: exact(first.observed_at) },
-          clock(first.observed_at),
-        ),
-        first.not_before
-          ? el("span", { class: "quiet" }, ` after ${clock(first.not_before)}`)
-          : null,
-      ),
-      el(
-        "div",
-        {},
-        el(
-          "p",
-          {},
-          el("span", { class: "glyph", "aria-hidden": "true" }, `${(PHASES[phase] ?? "·")[0]} `),
-          what(),
-        ),
-        names.length
-          ? el(
-              "p",
-              { class: "servers" },
-              names.map((name, place) => [place ? ", " : "", said(name)]),
-              count > names.length ? ` and ${number(count - names.length)} more` : "",
-            )
-          : null,
-        first.message && first.event === "task.transition"
-          ? el("p", { class: "message" }, said(first.message))
-          : null,
-      ),
-    );
-  }
-
   let told = "";
   async function load() {
     try {
@@ -500,6 +313,7 @@ export function showJob(main, target, jobId) {
       if (error.status === 404 && !job) missing();
       throw error;
     }
+    if (!head.isConnected) return location.reload(); // it was missing, and came
     const text = JSON.stringify({
       ...job,
       version: 0,
@@ -515,9 +329,9 @@ export function showJob(main, target, jobId) {
         .sort((a, b) => a[0] - b[0] || a[1] - b[1])
         .map((each) => each[2]);
       drawFacts();
-      drawGrid();
+      grid.draw(ordered);
       drawTasks();
-      drawTimeline().catch(() => fill(timeline, el("li", {}, "The journal cannot be read now.")));
+      happened.draw();
     }
     return job.version;
   }
@@ -566,8 +380,6 @@ export function showJob(main, target, jobId) {
       300 + (job?.tasks.length ?? 0),
     );
   };
-  addEventListener("resize", () => job && drawGrid());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => job && drawGrid());
   setInterval(() => {
     if (!document.hidden && job && !job.finished_at)
       ask(`${path}?limit=1`)
@@ -584,33 +396,4 @@ export function showJob(main, target, jobId) {
       byId("version").textContent = `version ${watcher.version}`;
     })
     .catch(() => {});
-}
-
-function folded(events) {
-  const groups = [];
-  const open = new Map();
-  for (const event of events) {
-    const key = JSON.stringify([
-      event.event,
-      event.from,
-      event.to,
-      event.observed_at?.slice(0, 19),
-      event.message ? event.message.replace(/[\w.:/-]*\d[\w.:/-]*/g, "#") : "",
-    ]);
-    if (event.event.startsWith("task.") && open.has(key)) open.get(key).push(event);
-    else {
-      const group = [event];
-      open.set(key, group);
-      groups.push(group);
-    }
-  }
-  return groups;
-}
-
-function legend() {
-  return el(
-    "figcaption",
-    { class: "legend" },
-    ["failed", "active", "succeeded", "skipped", "unknown"].map((phase) => mark(phase)),
-  );
 }
