@@ -37,7 +37,7 @@ export function showList(main) {
     dirty = false,
     wait = null;
 
-  const title = el("h1", {}, "Jobs");
+  const title = el("h1", { "aria-live": "polite" }, "Jobs");
   const fresh = el("div", { class: "freshness" });
   const alarms = el("ul", { class: "troubles", "aria-label": "What keeps answers from coming" });
   const chips = el("div", { class: "chips", role: "group", "aria-label": "Show jobs that are" });
