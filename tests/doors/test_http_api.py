@@ -504,6 +504,24 @@ async def test_a_page_is_read_while_it_is_sent():
     assert (len(shown["events"]), shown["next"]) == (200, 200)
 
 
+async def test_the_events_of_one_job(daemon):
+    await daemon.commit(*told(300))
+    async with daemon.served() as session:
+        path = "/api/v1/events?job=job-100"
+        _, first = await ask(session, "GET", f"{path}&limit=60")
+        assert [event["event_id"] for event in first["events"]] == [
+            f"e{number}" for number in range(101, 161)
+        ]
+        _, rest = await ask(session, "GET", f"{path}&after={first['next']}&limit=1000")
+        assert len(rest["events"]) == 40
+        async with stream(session, "?job=job-200&after=150") as response:
+            (event,) = await messages(response, 1)
+            assert json.loads(event["data"])["event_id"] == "e201"
+        status, body = await ask(session, "GET", "/api/v1/events?job=../x")
+        assert status == 400
+        assert "is not a job id" in body["error"]
+
+
 async def test_an_event_is_as_in_the_log():
     fields = {"job_id": "a", "observed_at": "2023-11-14T22:13:20.000000Z"}
     failed = Transition("task.transition", "e1", Level.WARNING, KEY, fields)

@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.doors.test_http_api import Daemon, ask, messages, until
+from tests.doors.test_http_api import HOSTILE, Daemon, ask, messages, until
 from tests.fakes import START
 from watcher.core.errors import Reason
 from watcher.core.model import Job, JobKey, JobRecord, Phase, PollFailed, Task
@@ -144,6 +144,14 @@ async def test_a_cursor_holds_while_the_board_changes(search):
                 daemon.board.drop([JobKey("prod", names[-1])])
             daemon.board.show([record(names[0], Phase.FAILED)])
     assert seen == [f"job-{n:03}" for n in reversed(range(100))]
+
+
+async def test_a_cursor_after_a_name_that_no_text_can_hold():
+    jobs = [record("a", name=HOSTILE), record("b", name=HOSTILE), record("c")]
+    async with Daemon(records=jobs).served() as session:
+        names, body = await listed(session, "sort=name&limit=1")
+        following, _ = await listed(session, f"sort=name&cursor={body['next']}")
+    assert names + following == ["a", "b", "c"]
 
 
 async def test_rows_follow_the_board_by_what_changed():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from contextlib import contextmanager
@@ -346,8 +347,29 @@ def test_an_address_that_asks_for_nonsense_says_so(tab):
         tab.silent = True  # a browser tells of each 400 and 404
         tab.open(f"{watcher.url}/?phase=fine", ".empty")
         expect(tab.page.locator(".empty")).to_contain_text("phase: must be one of")
-        tab.open(f"{watcher.url}/jobs/prod/nowhere", "h1:not(:empty)")
-        expect(tab.page.locator("h1")).to_have_text("This job is not watched")
+        for job_id in ("nowhere", "%ff", "%3Ci%3E"):
+            tab.open(f"{watcher.url}/jobs/prod/{job_id}", "h1:not(:empty)")
+            expect(tab.page.locator("h1")).to_have_text("This job is not watched")
+
+
+def test_a_job_that_is_not_watched_yet_shows_once_it_is(tab):
+    with watching() as watcher:
+        tab.silent = True
+        tab.open(f"{watcher.url}/jobs/prod/later", "h1:not(:empty)")
+        expect(tab.page.locator("#live")).to_have_text("not watched")
+        watcher.show(record("later", tasks=[task(1)]))
+        expect(tab.page.locator("h1")).to_have_text("later", timeout=10_000)
+        expect(tab.page.locator("tbody tr")).to_have_count(1)
+
+
+def test_a_square_changes_with_its_task(tab):
+    """SUCCESS and SKIPPED begin alike and are two things."""
+    with watching(record("a", tasks=[task(1, "SUCCESS")])) as watcher:
+        tab.open(f"{watcher.url}/jobs/prod/a")
+        canvas = tab.page.locator("canvas")
+        expect(canvas).to_have_attribute("aria-label", re.compile("1 succeeded"))
+        watcher.show(record("a", tasks=[task(1, "SKIPPED")]))
+        expect(canvas).to_have_attribute("aria-label", re.compile("1 skipped"))
 
 
 def test_rows_come_change_move_and_go_by_themselves(tab):

@@ -5,7 +5,8 @@ import { byId } from "./dom.js";
 export async function ask(path) {
   const answer = await fetch(path, { headers: { Accept: "application/json" } });
   const body = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(body.error ?? answer.statusText), { status: answer.status });
+  if (!answer.ok)
+    throw Object.assign(new Error(body.error ?? answer.statusText), { status: answer.status });
   return body;
 }
 
@@ -18,15 +19,22 @@ export function live(state, text) {
 
 // Follows the rows that change. `reload` gives the version from which to go on.
 export function follow(query, heard, reload) {
-  let source = null, since = null, retry = null, over = false;
-  const close = () => { source?.close(); source = null; clearTimeout(retry); };
+  let source = null,
+    since = null,
+    retry = null,
+    over = false;
+  const close = () => {
+    source?.close();
+    source = null;
+    clearTimeout(retry);
+  };
   const begin = async () => {
     close();
     try {
       since = await reload();
       open();
     } catch (error) {
-      live("broken", "not answering");
+      live("broken", { 400: "refused", 404: "not watched" }[error.status] ?? "not answering");
       retry = setTimeout(begin, 3000);
     }
   };
@@ -56,7 +64,11 @@ export function follow(query, heard, reload) {
   };
   document.addEventListener("visibilitychange", seen);
   begin();
-  return () => { over = true; close(); document.removeEventListener("visibilitychange", seen); };
+  return () => {
+    over = true;
+    close();
+    document.removeEventListener("visibilitychange", seen);
+  };
 }
 
 // Does something now and then again while somebody looks.
@@ -67,6 +79,8 @@ export function regularly(seconds, work) {
     if (!document.hidden) await work().catch(() => {});
     timer = setTimeout(turn, seconds * 1000);
   };
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) turn(); });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) turn();
+  });
   turn();
 }

@@ -11,7 +11,10 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-const kept = (children) => children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+const kept = (children) =>
+  children
+    .flat(Infinity)
+    .filter((child) => child !== null && child !== undefined && child !== false);
 
 // Puts children in the place of those that are there; what is null is left out.
 export const fill = (node, ...children) => node.replaceChildren(...kept(children));

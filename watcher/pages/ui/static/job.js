@@ -2,178 +2,307 @@
 
 import { ask, follow, live } from "./api.js";
 import { byId, el, fill, said } from "./dom.js";
-import { BAR, PHASES, ago, byPhase, clock, exact, failures, many, mark, number, progress, setClock, taskPhase } from "./words.js";
+import { taskGrid } from "./grid.js";
+import { timeline } from "./timeline.js";
+import {
+  PHASES,
+  ago,
+  clock,
+  exact,
+  failures,
+  many,
+  mark,
+  number,
+  progress,
+  setClock,
+  taskPhase,
+} from "./words.js";
 
 const WINDOW = 200;
-const MOST_EVENTS = 5000;
 const FIRST = ["failed", "unknown", "active"];
-const taskRank = (task) => { const place = FIRST.indexOf(taskPhase(task.status)); return place < 0 ? FIRST.length : place; };
+const taskRank = (task) => {
+  const place = FIRST.indexOf(taskPhase(task.status));
+  return place < 0 ? FIRST.length : place;
+};
 
 export function showJob(main, target, jobId) {
   const path = `/api/v1/jobs/${encodeURIComponent(target)}/${encodeURIComponent(jobId)}`;
   const asked = new URLSearchParams(location.search);
   const get = (name) => asked.get(name) ?? "";
-  let job = null, shown = WINDOW, drawn = "";
+  let job = null,
+    shown = WINDOW,
+    ordered = [];
 
   const head = el("section", { class: "head" });
   const failed = el("section", { "aria-labelledby": "failed-title", hidden: true });
   const facts = el("section", { class: "facts-box" });
-  const figure = el("figure", { class: "grid" });
-  const canvas = el("canvas", { role: "img" });
-  const tip = el("p", { class: "tip", "aria-hidden": "true" });
-  figure.append(canvas, tip, legend());
+  const grid = taskGrid(({ server_name: name }) => {
+    if (!name) return;
+    box.value = name;
+    set({ q: name });
+  });
   const chips = el("div", { class: "chips", role: "group", "aria-label": "Show tasks that are" });
-  const box = el("input", { type: "search", value: get("q"), placeholder: "server or message", "aria-label": "Search in the tasks of this job", autocomplete: "off", spellcheck: "false", maxlength: "200" });
+  const box = el("input", {
+    type: "search",
+    value: get("q"),
+    placeholder: "server or message",
+    "aria-label": "Search in the tasks of this job",
+    autocomplete: "off",
+    spellcheck: "false",
+    maxlength: "200",
+  });
   const tasks = el("div", { class: "table-box" });
-  const timeline = el("ol", { class: "timeline" });
-  fill(main, head, failed,
-    el("section", { "aria-labelledby": "tasks-title" }, el("h2", { id: "tasks-title" }, "Tasks"), figure,
-      el("div", { class: "tools" }, chips, el("form", { role: "search", class: "search", onsubmit: (event) => event.preventDefault() }, box)), tasks),
-    el("section", { "aria-labelledby": "timeline-title" }, el("h2", { id: "timeline-title" }, "What happened"), timeline),
-    facts);
+  const happened = timeline(target, jobId);
+  fill(
+    main,
+    head,
+    failed,
+    el(
+      "section",
+      { "aria-labelledby": "tasks-title" },
+      el("h2", { id: "tasks-title" }, "Tasks"),
+      grid.figure,
+      el(
+        "div",
+        { class: "tools" },
+        chips,
+        el(
+          "form",
+          { role: "search", class: "search", onsubmit: (event) => event.preventDefault() },
+          box,
+        ),
+      ),
+      tasks,
+    ),
+    el(
+      "section",
+      { "aria-labelledby": "timeline-title" },
+      el("h2", { id: "timeline-title" }, "What happened"),
+      happened.list,
+    ),
+    facts,
+  );
 
   const set = (changes) => {
-    for (const [name, value] of Object.entries(changes)) value ? asked.set(name, value) : asked.delete(name);
+    for (const [name, value] of Object.entries(changes))
+      value ? asked.set(name, value) : asked.delete(name);
     history.replaceState(null, "", asked.size ? `?${asked}` : location.pathname);
     shown = WINDOW;
     drawTasks();
   };
   let wait = null;
-  box.addEventListener("input", () => { clearTimeout(wait); wait = setTimeout(() => set({ q: box.value.trim() }), 150); });
+  box.addEventListener("input", () => {
+    clearTimeout(wait);
+    wait = setTimeout(() => set({ q: box.value.trim() }), 150);
+  });
 
   function drawHead() {
     document.title = `${PHASES[job.phase][0]} ${job.name || job.job_id} · devserver-watcher`;
-    fill(head, 
-      el("p", { class: "crumbs" }, el("a", { href: "/" }, "Jobs"), " › ", el("a", { href: `/?target=${encodeURIComponent(target)}` }, said(target))),
+    fill(
+      head,
+      el(
+        "p",
+        { class: "crumbs" },
+        el("a", { href: "/" }, "Jobs"),
+        " › ",
+        el("a", { href: `/?target=${encodeURIComponent(target)}` }, said(target)),
+      ),
       el("h1", {}, said(job.name || job.job_id)),
-      el("p", { class: "ids" }, mark(job.phase), job.type ? [" · ", said(job.type)] : null, " · ", el("code", {}, job.job_id), " · answered ", ago(job.last_success_at), job.next_poll_at ? [" · next look ", ago(job.next_poll_at)] : null),
-      job.last_error ? el("p", { class: "error" }, "△ the last look failed: ", said(`${job.last_error.reason}${job.last_error.error_msg ? ` – ${job.last_error.error_msg}` : ""}`), ` (${many(job.failures, "look")} running)`) : null,
-      progress(job.task_counts));
+      el(
+        "p",
+        { class: "ids" },
+        mark(job.phase),
+        job.type ? [" · ", said(job.type)] : null,
+        " · ",
+        el("code", {}, job.job_id),
+        " · answered ",
+        ago(job.last_success_at),
+        job.next_poll_at ? [" · next look ", ago(job.next_poll_at)] : null,
+      ),
+      job.last_error
+        ? el(
+            "p",
+            { class: "error" },
+            "△ the last look failed: ",
+            said(
+              `${job.last_error.reason}${job.last_error.error_msg ? ` – ${job.last_error.error_msg}` : ""}`,
+            ),
+            ` (${many(job.failures, "look")} running)`,
+          )
+        : null,
+      progress(job.task_counts),
+    );
     failed.hidden = !job.folded_failures.length && !(job.abnormal_count > 0);
-    fill(failed, el("h2", { id: "failed-title" }, "What failed, and why"),
-      job.folded_failures.length ? failures(job.folded_failures, (server) => `?q=${encodeURIComponent(server)}`)
-        : el("p", { class: "message" }, `the cloud counts ${many(job.abnormal_count ?? 0, "abnormal node")} and names no task`));
-    failed.querySelectorAll("a").forEach((link) => link.addEventListener("click", (event) => { event.preventDefault(); box.value = link.textContent; set({ q: link.textContent }); box.scrollIntoView({ block: "center" }); }));
+    fill(
+      failed,
+      el("h2", { id: "failed-title" }, "What failed, and why"),
+      job.folded_failures.length
+        ? failures(job.folded_failures, (server) => `?q=${encodeURIComponent(server)}`)
+        : el(
+            "p",
+            { class: "message" },
+            `the cloud counts ${many(job.abnormal_count ?? 0, "abnormal node")} and names no task`,
+          ),
+    );
+    failed.querySelectorAll("a").forEach((link) =>
+      link.addEventListener("click", (event) => {
+        event.preventDefault();
+        box.value = link.textContent;
+        set({ q: link.textContent });
+        box.scrollIntoView({ block: "center" });
+      }),
+    );
   }
 
   function drawFacts() {
-    const fact = (name, value) => value === null || value === undefined || value === "" ? null : el("div", {}, el("dt", {}, name), el("dd", {}, value instanceof Node ? value : said(value)));
-    const items = (job.items ?? []).map((item) => `${item.type ?? "?"} ${Object.entries(item.spec).map(([key, value]) => `${key}=${value}`).join(" ")}`).join("; ");
-    fill(facts, el("h2", {}, "Facts"), el("dl", { class: "facts" }, [
-      fact("status", job.status), fact("abnormal count", job.abnormal_count), fact("description", job.description),
-      fact("template", job.template_id), fact("user", job.user_name), fact("items", items), fact("project", job.project_id),
-      fact("created", exact(job.created_at)), fact("updated", exact(job.updated_at)), fact("first seen", exact(job.first_seen_at)),
-      fact("finished", exact(job.finished_at))].filter(Boolean)),
-      el("p", {}, el("a", { href: path }, "this job as JSON"), " · ", el("a", { href: `/api/v1/events?job=${encodeURIComponent(jobId)}&limit=1000` }, "its events as JSON")));
+    const fact = (name, value) =>
+      value === null || value === undefined || value === ""
+        ? null
+        : el(
+            "div",
+            {},
+            el("dt", {}, name),
+            el("dd", {}, value instanceof Node ? value : said(value)),
+          );
+    const items = (job.items ?? [])
+      .map(
+        (item) =>
+          `${item.type ?? "?"} ${Object.entries(item.spec)
+            .map(([key, value]) => `${key}=${value}`)
+            .join(" ")}`,
+      )
+      .join("; ");
+    fill(
+      facts,
+      el("h2", {}, "Facts"),
+      el(
+        "dl",
+        { class: "facts" },
+        [
+          fact("status", job.status),
+          fact("abnormal count", job.abnormal_count),
+          fact("description", job.description),
+          fact("template", job.template_id),
+          fact("user", job.user_name),
+          fact("items", items),
+          fact("project", job.project_id),
+          fact("created", exact(job.created_at)),
+          fact("updated", exact(job.updated_at)),
+          fact("first seen", exact(job.first_seen_at)),
+          fact("finished", exact(job.finished_at)),
+        ].filter(Boolean),
+      ),
+      el(
+        "p",
+        {},
+        el("a", { href: path }, "this job as JSON"),
+        " · ",
+        el(
+          "a",
+          { href: `/api/v1/events?job=${encodeURIComponent(jobId)}&limit=1000` },
+          "its events as JSON",
+        ),
+      ),
+    );
   }
-
-  // The grid: a square a task, in the order of the rows.
-
-  let side = 14, across = 1, ordered = [];
-  function drawGrid() {
-    const text = ordered.map((task) => task.status[0]).join("") + canvas.parentElement.clientWidth + matchMedia("(prefers-color-scheme: dark)").matches;
-    if (text === drawn) return;
-    drawn = text;
-    const width = figure.clientWidth, gap = ordered.length > 1500 ? 1 : 2;
-    side = ordered.length > 6000 ? 5 : ordered.length > 1500 ? 8 : ordered.length > 300 ? 12 : 18;
-    across = Math.max(1, Math.floor((width + gap) / (side + gap)));
-    const height = Math.ceil(ordered.length / across) * (side + gap) - gap;
-    const scale = devicePixelRatio || 1;
-    canvas.width = width * scale;
-    canvas.height = Math.max(1, height) * scale;
-    canvas.style.height = `${Math.max(1, height)}px`;
-    const pen = canvas.getContext("2d");
-    pen.scale(scale, scale);
-    const style = getComputedStyle(document.documentElement);
-    const colours = Object.fromEntries([...BAR, "paper"].map((phase) => [phase, style.getPropertyValue(`--${phase}`).trim()]));
-    ordered.forEach((task, index) => square(pen, taskPhase(task.status), colours, (index % across) * (side + gap), Math.floor(index / across) * (side + gap)));
-    const counts = byPhase(job.task_counts);
-    canvas.setAttribute("aria-label", `${many(ordered.length, "task")}: ${Object.entries(counts).map(([phase, count]) => `${number(count)} ${phase}`).join(", ")}. The same is in the table below.`);
-  }
-
-  function square(pen, phase, colours, x, y) {
-    pen.fillStyle = pen.strokeStyle = colours[phase] || colours.unknown;
-    if (phase === "active" || phase === "unknown") {
-      pen.lineWidth = side > 8 ? 1.5 : 1;
-      pen.strokeRect(x + 0.75, y + 0.75, side - 1.5, side - 1.5);
-      if (phase === "unknown") pen.fillRect(x + side * 0.35, y + side * 0.35, side * 0.3, side * 0.3);
-      return;
-    }
-    pen.fillRect(x, y, side, side);
-    if (phase !== "failed" || side < 8) return;
-    pen.strokeStyle = colours.paper; // a cross, for whom the colours are alike
-    pen.lineWidth = side > 10 ? 2 : 1.25;
-    const in_ = side * 0.28;
-    pen.beginPath();
-    pen.moveTo(x + in_, y + in_); pen.lineTo(x + side - in_, y + side - in_);
-    pen.moveTo(x + side - in_, y + in_); pen.lineTo(x + in_, y + side - in_);
-    pen.stroke();
-  }
-
-  const under = (event) => {
-    const gap = ordered.length > 1500 ? 1 : 2;
-    const column = Math.floor(event.offsetX / (side + gap)), row = Math.floor(event.offsetY / (side + gap));
-    return column < across ? ordered[row * across + column] : undefined;
-  };
-  canvas.addEventListener("pointermove", (event) => {
-    const task = under(event);
-    tip.textContent = task ? `${PHASES[taskPhase(task.status)][0]} ${task.server_name ?? task.server_id ?? task.id}  ${task.status}${task.message ? `  ${task.message}` : ""}` : "";
-  });
-  canvas.addEventListener("pointerleave", () => { tip.textContent = ""; });
-  canvas.addEventListener("click", (event) => {
-    const name = under(event)?.server_name;
-    if (name) { box.value = name; set({ q: name }); }
-  });
 
   function drawTasks() {
-    const status = get("status"), q = get("q").toLowerCase();
+    const status = get("status"),
+      q = get("q").toLowerCase();
     const has = (text) => text?.toLowerCase().includes(q);
-    const found = ordered.filter((task) => (!status || task.status === status) && (!q || has(task.server_name) || has(task.server_id) || has(task.message) || has(task.id)));
-    const chip = (word, label, count) => el("button", { type: "button", class: "chip", "aria-pressed": status === word ? "true" : "false", "data-phase": word ? taskPhase(word) : null, onclick: () => set({ status: word }) },
-      word ? el("span", { class: "glyph", "aria-hidden": "true" }, PHASES[taskPhase(word)][0]) : null, said(label), " ", el("b", {}, number(count)));
-    fill(chips, chip("", "all", ordered.length), ...Object.entries(job.task_counts).sort((a, b) => taskRank({ status: a[0] }) - taskRank({ status: b[0] })).map(([word, count]) => chip(word, word, count)));
-    const row = (task) => el("tr", { "data-phase": taskPhase(task.status) },
-      el("td", {}, mark(taskPhase(task.status), task.status)),
-      el("th", { scope: "row" }, said(task.server_name ?? task.server_id ?? task.id), task.missing_answers >= 2 ? el("span", { class: "quiet" }, " no longer listed") : null),
-      el("td", { class: "message" }, task.message ? said(task.message) : ""),
-      el("td", {}, task.updated_at ? el("time", { datetime: task.updated_at, title: exact(task.updated_at) }, clock(task.updated_at)) : ""));
-    fill(tasks, 
-      found.length ? el("table", {}, el("caption", { class: "hidden" }, "Tasks of this job, failed first"),
-        el("thead", {}, el("tr", {}, ["status", "server", "message", "changed (UTC)"].map((word) => el("th", { scope: "col" }, word)))),
-        el("tbody", {}, found.slice(0, shown).map(row))) : el("p", { class: "empty" }, ordered.length ? "No task matches." : "No tasks have been told yet."),
-      found.length > shown ? el("button", { type: "button", class: "button", onclick: () => { shown += WINDOW; drawTasks(); } }, `Show ${number(Math.min(WINDOW, found.length - shown))} more of ${number(found.length)}`) : "");
-  }
-
-  async function drawTimeline() {
-    const events = [];
-    let after = 0, whole = false;
-    while (events.length < MOST_EVENTS && !whole) {
-      const page = await ask(`/api/v1/events?job=${encodeURIComponent(jobId)}&limit=1000&after=${after}`);
-      events.push(...page.events.filter((event) => event.target === target));
-      after = page.next;
-      whole = page.events.length < 1000;
-    }
-    fill(timeline, ...folded(events).reverse().slice(0, WINDOW).map(drawEvent), ...(whole ? [] : [el("li", {}, `Only the first ${number(MOST_EVENTS)} events are shown; the others are in the JSON.`)]));
-    if (!events.length) fill(timeline, el("li", { class: "quiet" }, "Nothing is in the journal of this job."));
-  }
-
-  function drawEvent(group) {
-    const [first] = group, count = group.length;
-    const names = group.slice(0, 3).map((event) => event.server_name ?? event.task_id).filter(Boolean);
-    const phase = first.event.startsWith("task.") && first.event !== "task.vanished" ? taskPhase(first.to) : first.phase;
-    const what = {
-      "job.first_seen": () => ["first seen: ", said(first.status ?? "no status yet")],
-      "job.transition": () => ["the job's status: ", said(first.from ?? "none"), " → ", said(first.to ?? "none")],
-      "job.abnormal_count": () => [`abnormal nodes: ${first.from ?? 0} → ${first.to ?? 0}`],
-      "job.finished": () => ["finished: ", first.phase],
-      "task.vanished": () => [`${many(count, "task")} no longer listed`],
-      "task.transition": () => [`${many(count, "task")} `, first.from ? [said(first.from), " → "] : "", said(first.to)],
-    }[first.event] ?? (() => [first.event]);
-    return el("li", { "data-phase": phase },
-      el("p", { class: "when" }, el("time", { datetime: first.observed_at, title: exact(first.observed_at) }, clock(first.observed_at)), first.not_before ? el("span", { class: "quiet" }, ` after ${clock(first.not_before)}`) : null),
-      el("div", {}, el("p", {}, el("span", { class: "glyph", "aria-hidden": "true" }, `${(PHASES[phase] ?? "·")[0]} `), what()),
-        names.length ? el("p", { class: "servers" }, names.map((name, place) => [place ? ", " : "", said(name)]), count > names.length ? ` and ${number(count - names.length)} more` : "") : null,
-        first.message && first.event === "task.transition" ? el("p", { class: "message" }, said(first.message)) : null));
+    const found = ordered.filter(
+      (task) =>
+        (!status || task.status === status) &&
+        (!q || has(task.server_name) || has(task.server_id) || has(task.message) || has(task.id)),
+    );
+    const chip = (word, label, count) =>
+      el(
+        "button",
+        {
+          type: "button",
+          class: "chip",
+          "aria-pressed": status === word ? "true" : "false",
+          "data-phase": word ? taskPhase(word) : null,
+          onclick: () => set({ status: word }),
+        },
+        word
+          ? el("span", { class: "glyph", "aria-hidden": "true" }, PHASES[taskPhase(word)][0])
+          : null,
+        said(label),
+        " ",
+        el("b", {}, number(count)),
+      );
+    fill(
+      chips,
+      chip("", "all", ordered.length),
+      ...Object.entries(job.task_counts)
+        .sort((a, b) => taskRank({ status: a[0] }) - taskRank({ status: b[0] }))
+        .map(([word, count]) => chip(word, word, count)),
+    );
+    const row = (task) =>
+      el(
+        "tr",
+        { "data-phase": taskPhase(task.status) },
+        el("td", {}, mark(taskPhase(task.status), task.status)),
+        el(
+          "th",
+          { scope: "row" },
+          said(task.server_name ?? task.server_id ?? task.id),
+          task.missing_answers >= 2 ? el("span", { class: "quiet" }, " no longer listed") : null,
+        ),
+        el("td", { class: "message" }, task.message ? said(task.message) : ""),
+        el(
+          "td",
+          {},
+          task.updated_at
+            ? el(
+                "time",
+                { datetime: task.updated_at, title: exact(task.updated_at) },
+                clock(task.updated_at),
+              )
+            : "",
+        ),
+      );
+    fill(
+      tasks,
+      found.length
+        ? el(
+            "table",
+            {},
+            el("caption", { class: "hidden" }, "Tasks of this job, failed first"),
+            el(
+              "thead",
+              {},
+              el(
+                "tr",
+                {},
+                ["status", "server", "message", "changed (UTC)"].map((word) =>
+                  el("th", { scope: "col" }, word),
+                ),
+              ),
+            ),
+            el("tbody", {}, found.slice(0, shown).map(row)),
+          )
+        : el(
+            "p",
+            { class: "empty" },
+            ordered.length ? "No task matches." : "No tasks have been told yet.",
+          ),
+      found.length > shown
+        ? el(
+            "button",
+            {
+              type: "button",
+              class: "button",
+              onclick: () => {
+                shown += WINDOW;
+                drawTasks();
+              },
+            },
+            `Show ${number(Math.min(WINDOW, found.length - shown))} more of ${number(found.length)}`,
+          )
+        : "",
+    );
   }
 
   let told = "";
@@ -184,22 +313,58 @@ export function showJob(main, target, jobId) {
       if (error.status === 404 && !job) missing();
       throw error;
     }
-    const text = JSON.stringify({ ...job, version: 0, last_poll_at: 0, next_poll_at: 0, last_success_at: 0 });
+    if (!head.isConnected) return location.reload(); // it was missing, and came
+    const text = JSON.stringify({
+      ...job,
+      version: 0,
+      last_poll_at: 0,
+      next_poll_at: 0,
+      last_success_at: 0,
+    });
     drawHead();
     if (text !== told) {
       told = text;
-      ordered = job.tasks.map((task, place) => [taskRank(task), place, task]).sort((a, b) => a[0] - b[0] || a[1] - b[1]).map((each) => each[2]);
+      ordered = job.tasks
+        .map((task, place) => [taskRank(task), place, task])
+        .sort((a, b) => a[0] - b[0] || a[1] - b[1])
+        .map((each) => each[2]);
       drawFacts();
-      drawGrid();
+      grid.draw(ordered);
       drawTasks();
-      drawTimeline().catch(() => fill(timeline, el("li", {}, "The journal cannot be read now.")));
+      happened.draw();
     }
     return job.version;
   }
 
   function missing() {
     document.title = "not watched · devserver-watcher";
-    fill(main, el("section", { class: "head" }, el("h1", {}, "This job is not watched"), el("p", {}, el("code", {}, said(jobId)), " of ", said(target), " is not on the list, or has left it: a finished job leaves after finished.retention."), el("p", {}, el("a", { class: "button", href: "/" }, "All jobs"), " ", el("a", { class: "button", href: `/api/v1/events?job=${encodeURIComponent(jobId)}&limit=1000` }, "What the journal has of it"))));
+    fill(
+      main,
+      el(
+        "section",
+        { class: "head" },
+        el("h1", {}, "This job is not watched"),
+        el(
+          "p",
+          {},
+          el("code", {}, said(jobId)),
+          " of ",
+          said(target),
+          " is not on the list, or has left it: a finished job leaves after finished.retention.",
+        ),
+        el(
+          "p",
+          {},
+          el("a", { class: "button", href: "/" }, "All jobs"),
+          " ",
+          el(
+            "a",
+            { class: "button", href: `/api/v1/events?job=${encodeURIComponent(jobId)}&limit=1000` },
+            "What the journal has of it",
+          ),
+        ),
+      ),
+    );
   }
 
   let pending = null;
@@ -207,26 +372,28 @@ export function showJob(main, target, jobId) {
     if (name === "counts" || data.job_id !== jobId || data.target !== target) return;
     if (name === "gone") return live("paused", "no longer watched");
     // The larger the job, the more seldom it is asked for whole.
-    pending ??= setTimeout(() => { pending = null; load().catch(() => {}); }, 300 + (job?.tasks.length ?? 0));
+    pending ??= setTimeout(
+      () => {
+        pending = null;
+        load().catch(() => {});
+      },
+      300 + (job?.tasks.length ?? 0),
+    );
   };
-  addEventListener("resize", () => job && drawGrid());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => job && drawGrid());
-  setInterval(() => { if (!document.hidden && job && !job.finished_at) ask(`${path}?limit=1`).then(({ tasks: _, ...now }) => { job = { ...job, ...now }; drawHead(); }).catch(() => {}); }, 10000);
+  setInterval(() => {
+    if (!document.hidden && job && !job.finished_at)
+      ask(`${path}?limit=1`)
+        .then(({ tasks: _, ...now }) => {
+          job = { ...job, ...now };
+          drawHead();
+        })
+        .catch(() => {});
+  }, 10000);
   follow({ target, q: jobId }, heard, load);
-  ask("/api/v1/watcher").then((watcher) => { setClock(watcher.now); byId("version").textContent = `version ${watcher.version}`; }).catch(() => {});
-}
-
-function folded(events) {
-  const groups = [];
-  const open = new Map();
-  for (const event of events) {
-    const key = JSON.stringify([event.event, event.from, event.to, event.observed_at?.slice(0, 19), event.message ? event.message.replace(/[\w.:/-]*\d[\w.:/-]*/g, "#") : ""]);
-    if (event.event.startsWith("task.") && open.has(key)) open.get(key).push(event);
-    else { const group = [event]; open.set(key, group); groups.push(group); }
-  }
-  return groups;
-}
-
-function legend() {
-  return el("figcaption", { class: "legend" }, ["failed", "active", "succeeded", "skipped", "unknown"].map((phase) => mark(phase)));
+  ask("/api/v1/watcher")
+    .then((watcher) => {
+      setClock(watcher.now);
+      byId("version").textContent = `version ${watcher.version}`;
+    })
+    .catch(() => {});
 }

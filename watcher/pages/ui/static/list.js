@@ -31,21 +31,54 @@ export function showList(main) {
   const get = (name) => asked.get(name) ?? "";
   const order = ORDERS[get("sort")] ?? ORDERS.attention;
   const rows = new Map();
-  let total = 0, next = null, stop = null, dirty = false, wait = null;
+  let total = 0,
+    next = null,
+    stop = null,
+    dirty = false,
+    wait = null;
 
-  const title = el("h1", {}, "Jobs");
+  const title = el("h1", { "aria-live": "polite" }, "Jobs");
   const fresh = el("div", { class: "freshness" });
   const alarms = el("ul", { class: "troubles", "aria-label": "What keeps answers from coming" });
   const chips = el("div", { class: "chips", role: "group", "aria-label": "Show jobs that are" });
-  const box = el("input", { type: "search", name: "q", value: get("q"), placeholder: "id, name, type, server, message", "aria-label": "Search in all jobs", autocomplete: "off", spellcheck: "false", maxlength: "200" });
-  const sorts = el("select", { "aria-label": "Order" }, Object.entries(SORTS).map(([value, text]) => el("option", { value, selected: (get("sort") || "attention") === value }, text)));
+  const box = el("input", {
+    type: "search",
+    name: "q",
+    value: get("q"),
+    placeholder: "id, name, type, server, message",
+    "aria-label": "Search in all jobs",
+    autocomplete: "off",
+    spellcheck: "false",
+    maxlength: "200",
+  });
+  const sorts = el(
+    "select",
+    { "aria-label": "Order" },
+    Object.entries(SORTS).map(([value, text]) =>
+      el("option", { value, selected: (get("sort") || "attention") === value }, text),
+    ),
+  );
   const targets = el("select", { "aria-label": "Target", hidden: true });
   const list = el("ol", { class: "jobs", "aria-label": "Jobs" });
   const foot = el("div", { class: "pager" });
-  fill(main, 
+  fill(
+    main,
     el("section", { class: "head" }, title, fresh, alarms),
-    el("div", { class: "tools" }, chips, el("form", { role: "search", class: "search", onsubmit: (event) => event.preventDefault() }, box, targets, sorts)),
-    list, foot);
+    el(
+      "div",
+      { class: "tools" },
+      chips,
+      el(
+        "form",
+        { role: "search", class: "search", onsubmit: (event) => event.preventDefault() },
+        box,
+        targets,
+        sorts,
+      ),
+    ),
+    list,
+    foot,
+  );
 
   const filters = () => {
     const words = new URLSearchParams();
@@ -66,51 +99,121 @@ export function showList(main) {
     clearTimeout(wait);
     wait = setTimeout(() => set({ q: box.value.trim() }, true), 250);
   });
-  sorts.addEventListener("change", () => location.assign(at({ sort: sorts.value === "attention" ? "" : sorts.value })));
+  sorts.addEventListener("change", () =>
+    location.assign(at({ sort: sorts.value === "attention" ? "" : sorts.value })),
+  );
   targets.addEventListener("change", () => set({ target: targets.value }));
   const at = (changes) => {
     const words = new URLSearchParams(asked);
-    for (const [name, value] of Object.entries({ cursor: "", ...changes })) value ? words.set(name, value) : words.delete(name);
+    for (const [name, value] of Object.entries({ cursor: "", ...changes }))
+      value ? words.set(name, value) : words.delete(name);
     return words.size ? `/?${words}` : "/";
   };
 
   function drawCounts({ counts, failing }) {
     const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
     const chosen = get("phase");
-    const chip = (phase, label, count) => el("a", { class: "chip", href: at({ phase }), "aria-current": chosen === phase ? "true" : null, "data-phase": phase || null, onclick: (event) => { if (event.metaKey || event.ctrlKey) return; event.preventDefault(); set({ phase }); } },
-      phase ? el("span", { class: "glyph", "aria-hidden": "true" }, PHASES[phase][0]) : null, label, " ", el("b", {}, number(count)));
-    fill(chips, chip("", "all", all), ...CHIPS.filter((phase) => counts[phase] || phase === chosen || phase === "failed" || phase === "active").map((phase) => chip(phase, phase, counts[phase] ?? 0)));
-    const text = !all ? "Nothing is watched yet"
-      : counts.failed ? `${number(counts.failed)} of ${many(all, "job")} failed${failing ? `, ${number(failing)} more ${failing === 1 ? "is" : "are"} failing` : ""}`
-      : failing ? `${number(failing)} of ${many(all, "job")} ${failing === 1 ? "has" : "have"} failures`
-      : counts.active ? `${many(counts.active, "job")} running, none failed`
-      : `${many(all, "job")}, none failed`;
+    const chip = (phase, label, count) =>
+      el(
+        "a",
+        {
+          class: "chip",
+          href: at({ phase }),
+          "aria-current": chosen === phase ? "true" : null,
+          "data-phase": phase || null,
+          onclick: (event) => {
+            if (event.metaKey || event.ctrlKey) return;
+            event.preventDefault();
+            set({ phase });
+          },
+        },
+        phase ? el("span", { class: "glyph", "aria-hidden": "true" }, PHASES[phase][0]) : null,
+        label,
+        " ",
+        el("b", {}, number(count)),
+      );
+    fill(
+      chips,
+      chip("", "all", all),
+      ...CHIPS.filter(
+        (phase) => counts[phase] || phase === chosen || phase === "failed" || phase === "active",
+      ).map((phase) => chip(phase, phase, counts[phase] ?? 0)),
+    );
+    const text = !all
+      ? "Nothing is watched yet"
+      : counts.failed
+        ? `${number(counts.failed)} of ${many(all, "job")} failed${failing ? `, ${number(failing)} more ${failing === 1 ? "is" : "are"} failing` : ""}`
+        : failing
+          ? `${number(failing)} of ${many(all, "job")} ${failing === 1 ? "has" : "have"} failures`
+          : counts.active
+            ? `${many(counts.active, "job")} running, none failed`
+            : `${many(all, "job")}, none failed`;
     if (title.textContent !== text) title.textContent = text;
     title.dataset.state = !all ? "" : counts.failed || failing ? "bad" : "good";
-    document.title = counts.failed + failing ? `✕ ${number(counts.failed + failing)} with failures · devserver-watcher` : "devserver-watcher";
+    document.title =
+      counts.failed + failing
+        ? `✕ ${number(counts.failed + failing)} with failures · devserver-watcher`
+        : "devserver-watcher";
   }
 
   function drawRow(job) {
     const href = `/jobs/${encodeURIComponent(job.target)}/${encodeURIComponent(job.job_id)}`;
-    const node = el("li", { class: "job", "data-phase": job.phase },
+    const node = el(
+      "li",
+      { class: "job", "data-phase": job.phase },
       el("div", { class: "state" }, mark(job.phase)),
-      el("div", { class: "who" },
+      el(
+        "div",
+        { class: "who" },
         el("h2", {}, el("a", { href }, said(job.name || job.job_id))),
-        el("p", { class: "ids" }, said(job.target), " · ", el("code", {}, job.job_id), job.type ? [" · ", said(job.type)] : null),
-        job.failures.length ? failures(job.failures, (server) => `${href}?q=${encodeURIComponent(server)}`)
-          : job.abnormal_count > 0 ? el("p", { class: "message" }, `the cloud counts ${many(job.abnormal_count, "abnormal node")} and names no task`) : null,
-        job.last_error ? el("p", { class: "error" }, "△ the last look failed: ", said(`${job.last_error.reason}${job.last_error.error_msg ? ` – ${job.last_error.error_msg}` : ""}`)) : null),
+        el(
+          "p",
+          { class: "ids" },
+          said(job.target),
+          " · ",
+          el("code", {}, job.job_id),
+          job.type ? [" · ", said(job.type)] : null,
+        ),
+        job.failures.length
+          ? failures(job.failures, (server) => `${href}?q=${encodeURIComponent(server)}`)
+          : job.abnormal_count > 0
+            ? el(
+                "p",
+                { class: "message" },
+                `the cloud counts ${many(job.abnormal_count, "abnormal node")} and names no task`,
+              )
+            : null,
+        job.last_error
+          ? el(
+              "p",
+              { class: "error" },
+              "△ the last look failed: ",
+              said(
+                `${job.last_error.reason}${job.last_error.error_msg ? ` – ${job.last_error.error_msg}` : ""}`,
+              ),
+            )
+          : null,
+      ),
       progress(job.tasks),
-      el("dl", { class: "ages" },
+      el(
+        "dl",
+        { class: "ages" },
         el("div", {}, el("dt", {}, "created"), el("dd", {}, ago(job.created_at, "unknown"))),
-        job.finished_at ? el("div", {}, el("dt", {}, "finished"), el("dd", {}, ago(job.finished_at)))
-          : el("div", {}, el("dt", {}, "answered"), el("dd", {}, ago(job.last_success_at)))));
+        job.finished_at
+          ? el("div", {}, el("dt", {}, "finished"), el("dd", {}, ago(job.finished_at)))
+          : el("div", {}, el("dt", {}, "answered"), el("dd", {}, ago(job.last_success_at))),
+      ),
+    );
     return node;
   }
 
   function put(job, isNew) {
-    const key = keyOf(job), known = rows.get(key);
-    const same = known && JSON.stringify({ ...known.job, next_poll_at: 0, last_poll_at: 0 }) === JSON.stringify({ ...job, next_poll_at: 0, last_poll_at: 0 });
+    const key = keyOf(job),
+      known = rows.get(key);
+    const same =
+      known &&
+      JSON.stringify({ ...known.job, next_poll_at: 0, last_poll_at: 0 }) ===
+        JSON.stringify({ ...job, next_poll_at: 0, last_poll_at: 0 });
     if (same) return;
     const node = drawRow(job);
     if (isNew) node.classList.add("moved");
@@ -122,26 +225,48 @@ export function showList(main) {
   // Whether a job that is not in the window belongs there: never on a later page, and where
   // the window is full only before its last row.
   let last = null;
-  const comesIn = (job) => !get("cursor") && (rows.size < WINDOW || !last || compare(job, last) < 0);
+  const comesIn = (job) =>
+    !get("cursor") && (rows.size < WINDOW || !last || compare(job, last) < 0);
   const compare = (a, b) => order(a, b) || (keyOf(a) < keyOf(b) ? -1 : 1);
 
   function place() {
     if (!dirty) return;
     dirty = false;
     const sorted = [...rows.values()].sort((a, b) => compare(a.job, b.job));
-    for (const { job, node } of sorted.splice(WINDOW)) { rows.delete(keyOf(job)); node.remove(); }
+    for (const { job, node } of sorted.splice(WINDOW)) {
+      rows.delete(keyOf(job));
+      node.remove();
+    }
     last = sorted.at(-1)?.job ?? null;
-    sorted.forEach(({ node }, index) => { if (list.children[index] !== node) list.insertBefore(node, list.children[index] ?? null); });
+    sorted.forEach(({ node }, index) => {
+      if (list.children[index] !== node) list.insertBefore(node, list.children[index] ?? null);
+    });
     drawFoot();
   }
 
   function drawFoot() {
     const filtered = get("q") || get("phase") || get("target");
-    const empty = rows.size ? null : el("p", { class: "empty" }, filtered ? "No job matches. " : "Add a job id under targets.*.jobs, to a job file, or with POST /api/v1/jobs; it shows up here within a second.", filtered ? el("a", { href: "/" }, "Show all jobs") : null);
-    fill(foot, ...[empty,
-      rows.size && total > rows.size ? el("p", {}, `${number(rows.size)} of ${number(total)} jobs are shown.`) : null,
-      get("cursor") ? el("a", { class: "button", href: at({ cursor: "" }) }, "First page") : null,
-      next ? el("a", { class: "button", href: at({ cursor: next }) }, `Next ${WINDOW}`) : null].filter(Boolean));
+    const empty = rows.size
+      ? null
+      : el(
+          "p",
+          { class: "empty" },
+          filtered
+            ? "No job matches. "
+            : "Add a job id under targets.*.jobs, to a job file, or with POST /api/v1/jobs; it shows up here within a second.",
+          filtered ? el("a", { href: "/" }, "Show all jobs") : null,
+        );
+    fill(
+      foot,
+      ...[
+        empty,
+        rows.size && total > rows.size
+          ? el("p", {}, `${number(rows.size)} of ${number(total)} jobs are shown.`)
+          : null,
+        get("cursor") ? el("a", { class: "button", href: at({ cursor: "" }) }, "First page") : null,
+        next ? el("a", { class: "button", href: at({ cursor: next }) }, `Next ${WINDOW}`) : null,
+      ].filter(Boolean),
+    );
   }
 
   async function load() {
@@ -150,12 +275,19 @@ export function showList(main) {
     words.set("limit", WINDOW);
     const mine = String(words);
     load.latest = mine;
-    const body = await ask(`/api/v1/jobs?${words}`).catch((error) => { if (error.status === 400) refuse(error.message); throw error; });
+    const body = await ask(`/api/v1/jobs?${words}`).catch((error) => {
+      if (error.status === 400) refuse(error.message);
+      throw error;
+    });
     if (load.latest !== mine) return body.version;
     total = body.total;
     next = body.next;
     const kept = new Set(body.jobs.map(keyOf));
-    for (const [key, { node }] of rows) if (!kept.has(key)) { node.remove(); rows.delete(key); }
+    for (const [key, { node }] of rows)
+      if (!kept.has(key)) {
+        node.remove();
+        rows.delete(key);
+      }
     for (const job of body.jobs) put(job, false);
     dirty = true;
     place();
@@ -165,7 +297,17 @@ export function showList(main) {
   }
 
   function refuse(message) {
-    fill(foot, el("p", { class: "empty" }, "This address asks for something that there is not: ", said(message), ". ", el("a", { href: "/" }, "Show all jobs")));
+    fill(
+      foot,
+      el(
+        "p",
+        { class: "empty" },
+        "This address asks for something that there is not: ",
+        said(message),
+        ". ",
+        el("a", { href: "/" }, "Show all jobs"),
+      ),
+    );
   }
 
   let frame = null;
@@ -176,9 +318,16 @@ export function showList(main) {
       if (!get("q")) total = phases.reduce((sum, phase) => sum + (data.counts[phase] ?? 0), 0);
       dirty = true;
     }
-    if (name === "gone") { rows.get(keyOf(data))?.node.remove(); rows.delete(keyOf(data)); dirty = true; }
+    if (name === "gone") {
+      rows.get(keyOf(data))?.node.remove();
+      rows.delete(keyOf(data));
+      dirty = true;
+    }
     if (name === "job" && (rows.has(keyOf(data)) || comesIn(data))) put(data, true);
-    frame ??= requestAnimationFrame(() => { frame = null; place(); });
+    frame ??= requestAnimationFrame(() => {
+      frame = null;
+      place();
+    });
   }
 
   function start() {
@@ -197,11 +346,24 @@ export function showList(main) {
       byId("version").textContent = `version ${watcher.version}`;
       if (watcher.targets.length > 1 || get("target")) {
         targets.hidden = false;
-        fill(targets, el("option", { value: "" }, "all targets"), ...watcher.targets.map(({ name }) => el("option", { value: name, selected: name === get("target") }, name)));
+        fill(
+          targets,
+          el("option", { value: "" }, "all targets"),
+          ...watcher.targets.map(({ name }) =>
+            el("option", { value: name, selected: name === get("target") }, name),
+          ),
+        );
       }
     } catch {
       live("broken", "not answering");
-      fill(alarms, card({ grave: true, text: "The watcher does not answer: what you see is as it was", help: "Look whether it runs: systemctl status devserver-watcher, or the state of its Pod. This page goes on by itself once it answers." }));
+      fill(
+        alarms,
+        card({
+          grave: true,
+          text: "The watcher does not answer: what you see is as it was",
+          help: "Look whether it runs: systemctl status devserver-watcher, or the state of its Pod. This page goes on by itself once it answers.",
+        }),
+      );
     }
   });
 }

@@ -6,10 +6,19 @@ import { showList } from "./list.js";
 import { keepTimes } from "./words.js";
 import { showWatcher } from "./watcher.js";
 
+// A part of an address as text; one that is none is shown as it stands.
+function plain(part = "") {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function show() {
   const [, room, target, jobId] = location.pathname.split("/");
   const main = byId("main");
-  if (room === "jobs") showJob(main, decodeURIComponent(target), decodeURIComponent(jobId));
+  if (room === "jobs") showJob(main, plain(target), plain(jobId));
   else if (room === "watcher") showWatcher(main);
   else showList(main);
   for (const link of document.querySelectorAll("nav a")) {

@@ -13,8 +13,12 @@ export const PHASES = {
 };
 
 const TASK_PHASES = {
-  PROCESSING: "active", SUCCESS: "succeeded", FAILED: "failed",
-  DELETE: "deleted", DELETED: "deleted", SKIPPED: "skipped",
+  PROCESSING: "active",
+  SUCCESS: "succeeded",
+  FAILED: "failed",
+  DELETE: "deleted",
+  DELETED: "deleted",
+  SKIPPED: "skipped",
 };
 export const taskPhase = (status) =>
   Object.hasOwn(TASK_PHASES, status) ? TASK_PHASES[status] : "unknown";
@@ -23,12 +27,17 @@ export const taskPhase = (status) =>
 export const BAR = ["failed", "unknown", "succeeded", "skipped", "deleted", "active"];
 
 export const number = (value) => Number(value).toLocaleString("en");
-export const many = (count, one, more = one + "s") => `${number(count)} ${count === 1 ? one : more}`;
+export const many = (count, one, more = one + "s") =>
+  `${number(count)} ${count === 1 ? one : more}`;
 
 export function mark(phase, text) {
   const [glyph, word] = PHASES[phase] ?? PHASES.unknown;
-  return el("span", { class: "mark", "data-phase": phase },
-    el("span", { class: "glyph", "aria-hidden": "true" }, glyph), text ?? word);
+  return el(
+    "span",
+    { class: "mark", "data-phase": phase },
+    el("span", { class: "glyph", "aria-hidden": "true" }, glyph),
+    text ?? word,
+  );
 }
 
 export function byPhase(statuses) {
@@ -44,7 +53,8 @@ export function byPhase(statuses) {
 export function progress(statuses) {
   const counts = byPhase(statuses);
   const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
-  if (!all) return el("div", { class: "progress" }, el("p", { class: "quiet" }, "no tasks told yet"));
+  if (!all)
+    return el("div", { class: "progress" }, el("p", { class: "quiet" }, "no tasks told yet"));
   const done = all - (counts.active ?? 0) - (counts.unknown ?? 0);
   const bar = el("div", { class: "bar", "aria-hidden": "true" });
   for (const phase of BAR) {
@@ -53,22 +63,51 @@ export function progress(statuses) {
     part.style.flexGrow = counts[phase];
     bar.append(part);
   }
-  const words = el("p", { class: "counts" }, el("b", {}, `${number(done)} of ${number(all)}`), " done");
-  if (counts.failed) words.append(" · ", el("span", { class: "bad" }, `${number(counts.failed)} failed`));
+  const words = el(
+    "p",
+    { class: "counts" },
+    el("b", {}, `${number(done)} of ${number(all)}`),
+    " done",
+  );
+  if (counts.failed)
+    words.append(" · ", el("span", { class: "bad" }, `${number(counts.failed)} failed`));
   if (counts.unknown) words.append(` · ${number(counts.unknown)} unknown`);
   return el("div", { class: "progress" }, bar, words);
 }
 
 // Failures that say the same, with the first of their servers.
 export function failures(groups, href) {
-  return el("ul", { class: "failures" }, groups.map((group) => el("li", {},
-    el("span", { class: "times" }, `${number(group.count)} ×`),
-    el("div", {},
-      el("p", { class: "message" }, group.message ? said(group.message) : "no message was given"),
-      el("p", { class: "servers" },
-        group.servers.map((server, place) => [place ? ", " : "", href
-          ? el("a", { href: href(server) }, said(server)) : said(server)]),
-        group.count > group.servers.length ? ` and ${number(group.count - group.servers.length)} more` : "")))));
+  return el(
+    "ul",
+    { class: "failures" },
+    groups.map((group) =>
+      el(
+        "li",
+        {},
+        el("span", { class: "times" }, `${number(group.count)} ×`),
+        el(
+          "div",
+          {},
+          el(
+            "p",
+            { class: "message" },
+            group.message ? said(group.message) : "no message was given",
+          ),
+          el(
+            "p",
+            { class: "servers" },
+            group.servers.map((server, place) => [
+              place ? ", " : "",
+              href ? el("a", { href: href(server) }, said(server)) : said(server),
+            ]),
+            group.count > group.servers.length
+              ? ` and ${number(group.count - group.servers.length)} more`
+              : "",
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 // Times: told as an age that keeps moving, the moment itself on demand.
