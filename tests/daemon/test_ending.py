@@ -83,6 +83,14 @@ def test_a_failed_job_that_has_left_is_not_forgotten():
     assert wishes.codes == [1]
 
 
+def test_a_job_that_failed_and_ran_again_is_judged_by_its_last_run():
+    one, board, wishes = ending(Phase.FAILED, Phase.ACTIVE)
+    for phase in (Phase.ACTIVE, Phase.SUCCEEDED):
+        board.show([JobRecord(A, phase=phase), JobRecord(B, phase=phase)])
+        look(one)
+    assert wishes.codes == [0]
+
+
 def test_retired_jobs_count():
     one, board, wishes = ending(Phase.FAILED, Phase.ACTIVE)
     board.retire([A])

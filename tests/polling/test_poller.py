@@ -358,6 +358,27 @@ class TestSlowStore:
         await rig.run(keys(2), 20, (2, drop))
         assert set(rig.board.records) == {keys(2)[1]}
 
+    async def test_a_job_that_is_dropped_while_its_look_is_saved_is_not_written_back(
+        self,
+    ):
+        rig = Rig(interval=1.0)
+
+        async def fail_slowly():
+            rig.store.seconds, rig.store.broken = 3.0, True
+
+        async def drop():
+            rig.store.broken = False
+            await rig.unwatch(keys(1))
+            rig.store.broken = True
+
+        async def mend():
+            rig.store.broken = False
+            rig.store.commits.clear()
+
+        await rig.run(keys(2), 30, (4, fail_slowly), (6, drop), (12, mend))
+        written = {s.record.key for _, steps in rig.store.commits for s in steps}
+        assert written == {keys(2)[1]}
+
     async def test_jobs_of_a_commit_under_way_are_not_retired(self):
         done = FakeApi(lambda j, _: snapshot(j, "FINISHED", {"t1": "SUCCESS"}))
         rig = Rig(api=done, store=FakeStore(seconds=5.0))

@@ -103,7 +103,7 @@ def test_it_asks_for_a_password_where_users_are_named(podman, tmp_path):
     values = configuration("http://127.0.0.1:9", [])
     values["server"] = {"web_config_file": f"/etc/devserver-watcher/{web.name}"}
     name = f"users-{os.getpid()}"
-    with running(podman, name, tmp_path, values, ready=401) as listen:
+    with running(podman, name, tmp_path, values) as listen:
         url = f"http://{listen}/metrics"
         ask = ("curl", "-s", "-o", os.devnull, "-w", "%{http_code}", url, "-u")
         for password, status in (("wrong", "401"), ("correct-horse", "200")):
@@ -113,7 +113,7 @@ def test_it_asks_for_a_password_where_users_are_named(podman, tmp_path):
 def test_a_thousand_jobs_fit_into_its_memory(podman, container):
     name, listen = container
     url = f"http://{listen}"
-    until(lambda: len(asked(f"{url}/api/v1/jobs")["jobs"]) == JOBS)
+    until(lambda: asked(f"{url}/api/v1/jobs")["total"] == JOBS)
 
     def all_known():
         return http(f"{url}/metrics")[1].count("\ndevserver_job_info{") == JOBS

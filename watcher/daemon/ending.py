@@ -33,7 +33,7 @@ class Ending:
         self._board = board
         self._finished = finished
         self._wishes = wishes
-        self._failed = False
+        self._last: dict[JobKey, Phase] = {}
         self._done = False
 
     def change(self, finished: Finished) -> None:
@@ -50,8 +50,8 @@ class Ending:
         """
         phases = self._board.phases
         over = [phase for phase in phases if phase.finished]
-        # Remembered, as a job that failed may leave before the others are over.
-        self._failed = self._failed or any(each is not Phase.SUCCEEDED for each in over)
+        # Of each job the last, as one that failed may leave before the others are over.
+        self._last.update(self._board.phase_of)
         all_over = complete and over and len(over) == len(phases)
         if not self._finished.exit_when_done or not all_over:
             self._done_at = None
@@ -68,4 +68,7 @@ class Ending:
     @property
     def exit_code(self) -> int:
         """1 where all was done and a job did not succeed, else 0."""
-        return int(self._done and self._failed)
+        failed = (
+            it.finished and it is not Phase.SUCCEEDED for it in self._last.values()
+        )
+        return int(self._done and any(failed))

@@ -44,10 +44,15 @@ class Board:
         return frozenset([*self._retired, *self._records])
 
     @property
+    def phase_of(self) -> Mapping[JobKey, Phase]:
+        """The phase of each watched job, those no longer shown included."""
+        shown = {key: record.phase for key, record in self._records.items()}
+        return self._retired | shown
+
+    @property
     def phases(self) -> Collection[Phase]:
-        """The phases of all watched jobs, those no longer shown included."""
-        shown = (record.phase for record in self._records.values())
-        return [*self._retired.values(), *shown]
+        """The phases of all watched jobs, likewise."""
+        return list(self.phase_of.values())
 
     def version_of(self, key: JobKey) -> int:
         """Return the version at which a job last changed; 0 where it never did."""

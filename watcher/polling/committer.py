@@ -92,6 +92,7 @@ class Committer:
         self._pending: dict[JobKey, Step] = {}
         self._committing: dict[JobKey, Step] = {}
         self._unsaved: dict[JobKey, Step] = {}
+        self._saving: dict[JobKey, Step] = {}
         self._unforgotten: set[JobKey] = set()
         self._news = anyio.Event()
         self._stop = anyio.Event()
@@ -134,7 +135,7 @@ class Committer:
             StoreError: The store still knows them; the next call makes up for it.
         """
         for key in keys:
-            for steps in (self._pending, self._committing, self._unsaved):
+            for steps in self._known:
                 steps.pop(key, None)
         self._board.drop(keys)
         self._unforgotten.update(keys)
@@ -180,6 +181,11 @@ class Committer:
         self._fault_point("take_in.after")
         return step.record
 
+    @property
+    def _known(self) -> tuple[dict[JobKey, Step], ...]:
+        """What is not written yet, of whatever kind."""
+        return self._pending, self._committing, self._unsaved, self._saving
+
     def _uncommitted(self, key: JobKey) -> Step | None:
         return self._pending.get(key) or self._committing.get(key)
 
@@ -211,26 +217,26 @@ class Committer:
 
     async def _commit(self) -> None:
         # Taken away first: what comes during the commit is the next one's.
-        saving, self._unsaved = self._unsaved, {}
+        self._saving, self._unsaved = self._unsaved, {}
         self._committing, self._pending = self._pending, {}
-        steps = [*{**saving, **self._committing}.values()]
+        steps = [*{**self._saving, **self._committing}.values()]
         if not steps:
             return
         self._began = anyio.current_time()
         try:
             await self._store.commit(steps, await self._leases.hold())
         except StoreError as exc:
-            self._take_back(saving)
+            self._take_back()
             self._note_failure(exc, len(steps))
         else:
             self._note_success()
             self._publish()
         finally:
-            self._began = None
+            self._began, self._saving = None, {}
 
-    def _take_back(self, saving: dict[JobKey, Step]) -> None:
+    def _take_back(self) -> None:
         """Keep for the next commit what this one could not write, in its order."""
-        self._unsaved = {**saving, **self._unsaved}
+        self._unsaved = {**self._saving, **self._unsaved}
         later, self._pending = self._pending, self._committing
         self._committing = {}
         for key, step in later.items():

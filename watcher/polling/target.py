@@ -380,7 +380,7 @@ class Target:
         records: Mapping[JobKey, JobRecord],
         now: float,
     ) -> None:
-        running = {key.job_id: records[key].job for key in self._running}
+        running = {k.job_id: records[k].job for k in self._running if k in records}
         news = self._listing.take(
             page,
             running,
