@@ -23,7 +23,7 @@ def peak(process):
 async def watching(folder, sim):
     values = {
         "targets": {"prod": target(sim.url, sim.job_ids)},
-        "poll": {"interval": "500ms", "backoff_max": "1s"},
+        "poll": {"interval": "500ms", "backoff_max": "1s", "mode": "detail"},
     }
     async with running(folder, values) as daemon:
         await daemon.started()
