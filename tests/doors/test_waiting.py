@@ -29,20 +29,20 @@ TARGET = {"region": "cn-north-4", "project_id": "p"}
 class Telling:
     """A face that notes what it is shown."""
 
-    def __init__(self):
+    def __init__(self, seconds=0.0):
         self.events = []
-        self.shown = 0
+        self.seconds = seconds
 
     async def show(self, _, events):
-        self.shown += 1
+        await anyio.sleep(self.seconds)
         self.events += [event.transition.event for event in events]
 
 
-async def waited(api, *job_ids, any_=False, within=math.inf):
+async def waited(api, *job_ids, any_=False, within=math.inf, slow=0.0):
     """Wait through a fake door; return the code, the records and what was told."""
     settings = load({"targets": {"prod": TARGET}}, environ={})
     wanted = Wanted([JobKey("prod", each) for each in job_ids], any_, within)
-    face = Telling()
+    face = Telling(slow)
     wall = lambda: START + anyio.current_time()  # noqa: E731
     code, progress = await watch_through(
         lambda *_: api, settings, wanted, face, wall=wall
@@ -172,6 +172,14 @@ async def test_the_journal_is_not_kept(monkeypatch):
     _, _, events = await waited(FakeApi(ends("", 30, **tasks)), "a")
     assert len(events) > 3000
     assert await stores[0].read(0, 10) == []
+
+
+@pytest.mark.looptime
+async def test_a_slow_reader_misses_nothing():
+    answer = lambda job_id, now: ends("SUCCESS", 10 * int(job_id))(job_id, now)  # noqa: E731
+    jobs = [str(number) for number in range(1, 7)]
+    code, _, events = await waited(FakeApi(answer), *jobs, slow=4.0)
+    assert (code, events.count("job.finished")) == (0, len(jobs))
 
 
 def test_ids_from_a_file_of_windows():

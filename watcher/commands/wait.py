@@ -51,8 +51,9 @@ def _wait(args: argparse.Namespace, flags: Flags) -> int:
 
     settings = origin_of(args, flags).load()
     try:
+        ids = job_ids(args.job_ids)
         target = _target(args.target, settings.targets)
-        keys = [JobKey(target, each) for each in job_ids(args.job_ids)]
+        keys = [JobKey(target, each) for each in ids]
         wanted = Wanted(keys, args.any, args.timeout)
     except ValueError as exc:
         return int(args.parser.error(str(exc)))

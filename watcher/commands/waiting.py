@@ -38,6 +38,7 @@ SHOW_EVERY = 1.0
 REFUSALS = 3
 """Refusals of one job running, after which nobody believes in the key any more."""
 BATCH = 1000
+OWED_TO = "wait"
 ENDED_BY = 128
 """What shells add to the number of the signal that ended a program."""
 READER_LEFT = ENDED_BY + signal.SIGPIPE
@@ -145,7 +146,7 @@ async def watch_through(
     targets = {name: settings.targets[name].model_copy(update=alone)}
     poll = settings.poll.model_copy(update={"mode": Mode.DETAIL})
     board, hearing = Board(), Hearing()
-    store = MemoryStore(now=wall, retention=Retention(events=0))
+    store = MemoryStore(now=wall, sinks=[OWED_TO], retention=Retention(events=0))
     watching = join(board, store, open_door, hearing, wall=wall)
     plan = watching.fleet.plan(targets, poll)
     watching.fleet.put_in_force(plan, anyio.current_time())
@@ -185,7 +186,6 @@ class Wait:
         self._hearing = hearing
         self._wall = wall
         self._began = anyio.current_time()
-        self._told = 0
         self._seen: set[JobKey] = set()
         self._signal = 0
 
@@ -241,12 +241,11 @@ class Wait:
                 await watch_list.add(record.key)
 
     async def _tell(self, face: Face, progress: Progress) -> None:
-        """Show how it goes, with what the journal has gained; it is not kept."""
+        """Show how it goes, with the events that are owed; no others are kept."""
         while True:
-            events = await self._store.read(self._told, BATCH)
+            events = await self._store.undelivered(OWED_TO, BATCH)
             await face.show(progress, [each for each in events if self._counts(each)])
-            if events:
-                self._told = events[-1].seq
+            await self._store.delivered(OWED_TO, [each.seq for each in events])
             if len(events) < BATCH:
                 break
         await self._store.prune(self._wall())
