@@ -55,6 +55,26 @@ def test_a_signal_during_the_start_is_not_lost(tmp_path, number, after):
     assert (process.returncode, errors) == (0, b"")
 
 
+@pytest.mark.parametrize(("command", "blocks"), [("run", True), ("check", False)])
+def test_they_wait_before_anything_slow_is_imported(command, blocks):
+    script = (
+        "import signal, sys, types\n"
+        "import watcher.commands\n"
+        "seen = lambda: print(signal.SIGTERM in signal.pthread_sigmask(0, []))\n"
+        "cli = types.SimpleNamespace(main=seen)\n"
+        "sys.modules['watcher.commands.cli'] = watcher.commands.cli = cli\n"
+        "from watcher.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, command],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{blocks}\n"
+
+
 async def test_signals_during_the_end_change_nothing(tmp_path):
     async with simulate(OPTIONS) as sim, _hanging() as hook:
         sinks = [{"kind": "webhook", "name": "hook", "url": hook, "timeout": "60s"}]
