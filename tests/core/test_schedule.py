@@ -227,13 +227,11 @@ class TestRateLimit:
 
 class TestGate:
     def test_open(self):
-        assert Gate().admits(0, in_flight=99)
+        assert (Gate().failures, Gate().opens_at) == (0, -math.inf)
 
     def test_a_failure_closes_it_and_one_probe_at_a_time_follows(self):
         gate = Gate().failed(0, 5, 300, 0, 0)
-        assert not gate.admits(5.9, 0)
-        assert gate.admits(6, 0)
-        assert not gate.admits(6, 1)
+        assert (gate.failures, gate.opens_at) == (1, 6)
 
     def test_failures_of_one_volley_count_once(self):
         gate = Gate().failed(0, 5, 300, 0, 0).failed(0, 5.5, 300, 0, 0)

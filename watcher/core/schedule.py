@@ -219,10 +219,6 @@ class Gate:
     closed_at: float = -math.inf
     opens_at: float = -math.inf
 
-    def admits(self, now: float, in_flight: int) -> bool:
-        """Whether one more request may be sent."""
-        return now >= self.opens_at and (self.failures == 0 or in_flight == 0)
-
     def failed(
         self, sent_at: float, now: float, pause_max: float, chance: float, wait: float
     ) -> Gate:

@@ -47,14 +47,6 @@ def listen_address(text: str) -> tuple[str, int]:
     return bare, int(port)
 
 
-def _check_listen(text: str) -> str:
-    try:
-        listen_address(text)
-    except SettingsError as exc:
-        raise ValueError(str(exc)) from None
-    return text
-
-
 def _check_store(url: str) -> str:
     from watcher.store.place import check_url  # noqa: PLC0415 - others start without it
 
