@@ -21,10 +21,8 @@ events_logger = "file"
 """
 
 
-def _short(folder):
-    """Return a path of few characters for what runs: podman takes no more than 50."""
-    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"podman-run-{digest}"
+def _digest(folder):
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:8]
 
 
 class Podman:
@@ -36,11 +34,10 @@ class Podman:
         settings = self._folder / "containers.conf"
         settings.write_text(SETTINGS)
         self._environ = os.environ | {"CONTAINERS_CONF": str(settings)}
-        self._words = (
-            "podman",
-            f"--root={self._folder / 'root'}",
-            f"--runroot={_short(self._folder)}",
-        )
+        # The run root's path may have 50 characters, and a storage knows but one.
+        run_root = Path(tempfile.gettempdir()) / f"podman-run-{_digest(self._folder)}"
+        root = self._folder / f"root-{_digest(run_root)}"
+        self._words = ("podman", f"--root={root}", f"--runroot={run_root}")
 
     def __call__(self, *words, seconds=120, **options):
         options = {"env": self._environ, **options}
