@@ -1,4 +1,4 @@
-"""The composition root: opens everything, in one exit stack and one task group."""
+"""The process: opens what the daemon stands on, serves its pages, heeds signals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from contextlib import (
     asynccontextmanager,
 )
 from dataclasses import dataclass
-from functools import partial
 
 import anyio
 import structlog
@@ -24,15 +23,10 @@ from watcher.client.transport import open_session
 from watcher.core.errors import HostError, SettingsError, WatcherError
 from watcher.core.model import JobKey, check_job_id
 from watcher.core.transitions import rfc3339
-from watcher.daemon.ending import Ending
-from watcher.daemon.fleet import Fleet
-from watcher.daemon.joining import join
-from watcher.daemon.notify import Notifier, open_notifier
-from watcher.daemon.reloader import Reloader
+from watcher.daemon.notify import open_notifier
+from watcher.daemon.rooms import Outside, Rooms
 from watcher.daemon.signals import Wishes, heeding
 from watcher.daemon.targets import Targets
-from watcher.daemon.trust_keeper import TrustKeeper
-from watcher.daemon.watch_list import LOOK_EVERY, WatchList
 from watcher.logs import LineWriter, configure_logging
 from watcher.pages.api import (
     AddJob,
@@ -47,17 +41,12 @@ from watcher.pages.api import (
     WatcherPage,
 )
 from watcher.pages.health import LivenessPage, ReadinessPage
-from watcher.pages.metrics import MetricsPage
 from watcher.pages.ui import ui_pages
 from watcher.polling.board import Board
-from watcher.polling.committer import Committer
-from watcher.polling.poller import Poller
-from watcher.polling.sources import JobSources
 from watcher.ports import Action, Page, Retention, Sink, Store
 from watcher.settings.loading import Origin
 from watcher.settings.schema import Settings
 from watcher.settings.showing import as_yaml
-from watcher.sinks.courier import Courier, prune_regularly
 from watcher.sinks.kinds import open_sink
 from watcher.sinks.log import LogSink
 from watcher.store import open_store
@@ -84,31 +73,6 @@ class Started:
     """
 
     url: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Outside:
-    """What is opened, and closed again at the end."""
-
-    store: Store
-    doors: Targets
-    sinks: Sequence[Sink]
-    notifier: Notifier
-    fault_point: FaultPoint
-
-
-@dataclass(frozen=True, slots=True)
-class _Rooms:
-    """The parts of the daemon, joined."""
-
-    outside: _Outside
-    board: Board
-    metrics: MetricsPage
-    fleet: Fleet
-    committer: Committer
-    poller: Poller
-    watch_list: WatchList
-    couriers: Sequence[Courier]
 
 
 def main(settings: Settings, run: Run) -> int:
@@ -172,21 +136,15 @@ async def run(
     wishes = Wishes()
     async with AsyncExitStack() as stack:
         stack.enter_context(heeding(wishes))
-        rooms = _join(await _open(stack, settings, writer, fault_point))
-        served = rooms.metrics.served
-        ending = Ending(rooms.board, settings.finished, wishes, served)
-        reloader = _reloader(rooms, origin, settings, ending, wishes)
-        await rooms.watch_list.load()
-        await reloader.begin()
-        trust = TrustKeeper(rooms.fleet.targets, rooms.outside.store)
-        await trust.load()
-        server = _serve(rooms, reloader)
-        url = await stack.enter_async_context(server)
+        outside = await _open(stack, settings, writer, fault_point)
+        rooms = Rooms(outside, origin, settings, wishes)
+        await rooms.begin()
+        url = await stack.enter_async_context(_serve(rooms))
         started(Started(url))
         _tell_start(settings, rooms.board, url)
-        rooms.outside.notifier.ready()
-        await _work(rooms, reloader, ending, trust, wishes)
-        return ending.exit_code
+        outside.notifier.ready()
+        await rooms.work()
+        return rooms.ending.exit_code
 
 
 def _tell_start(settings: Settings, board: Board, url: str) -> None:
@@ -209,134 +167,18 @@ def _tell_start(settings: Settings, board: Board, url: str) -> None:
 
 async def _open(
     stack: AsyncExitStack, settings: Settings, writer: LineWriter, fault: FaultPoint
-) -> _Outside:
+) -> Outside:
     sinks = await _open_sinks(stack, settings, writer)
     session = await stack.enter_async_context(open_session())
-    return _Outside(
+    return Outside(
         store=await stack.enter_async_context(_open_store(settings, sinks, fault)),
         doors=Targets(session, wall),
         sinks=sinks,
         notifier=stack.enter_context(open_notifier()),
+        wall=wall,
+        chance=random.random,
         fault_point=fault,
     )
-
-
-def _join(outside: _Outside) -> _Rooms:
-    """Make the parts that stand on what was opened, each handed what it needs."""
-    board = Board()
-    metrics = MetricsPage(board)
-    own = metrics.own
-    watching = join(
-        board,
-        outside.store,
-        lambda name, target, timeout: outside.doors.open(
-            name, target, timeout, partial(own.requested, name)
-        ),
-        own,
-        wall=wall,
-        served=metrics.served,
-        turned=outside.notifier.turned,
-        fault_point=outside.fault_point,
-    )
-    fleet, committer = watching.fleet, watching.committer
-    poller, watch_list = watching.poller, watching.watch_list
-    store, fault_point = outside.store, outside.fault_point
-    couriers = [
-        Courier(sink, store, store, jitter=random.random, fault_point=fault_point)
-        for sink in outside.sinks
-    ]
-    own.show_sources(lambda: watch_list.sound)
-    own.show_trust(fleet.targets)
-    own.show_sinks(couriers)
-    own.show_store(
-        lambda: committer.pending, lambda: committer.commit_age(anyio.current_time())
-    )
-    return _Rooms(
-        outside, board, metrics, fleet, committer, poller, watch_list, couriers
-    )
-
-
-def _reloader(
-    rooms: _Rooms, origin: Origin, settings: Settings, ending: Ending, wishes: Wishes
-) -> Reloader:
-    return Reloader(
-        origin,
-        settings,
-        wishes,
-        partial(_put_in_force, rooms, ending, JobSources(wall), origin),
-        lambda good: rooms.metrics.own.reloaded(wall() if good else None),
-        rooms.outside.notifier,
-    )
-
-
-async def _put_in_force(
-    rooms: _Rooms,
-    ending: Ending,
-    sources: JobSources,
-    origin: Origin,
-    settings: Settings,
-) -> None:
-    """Hand each room its part of the settings.
-
-    Raises:
-        SettingsError: A target cannot be asked; nothing was changed.
-    """
-    fleet, metrics = rooms.fleet, rooms.metrics
-    fleet.put_in_force(
-        fleet.plan(settings.targets, settings.poll), anyio.current_time()
-    )
-    metrics.configure(settings.metrics.tasks, settings.metrics.max_task_series)
-    metrics.show_apis(fleet.doors)
-    ending.change(settings.finished)
-    jobs = {
-        name: (target.jobs, target.job_files)
-        for name, target in settings.targets.items()
-    }
-    given = sources.of(jobs, origin.secrets(settings))
-    await rooms.watch_list.change(given, settings.finished.retention)
-
-
-async def _work(
-    rooms: _Rooms,
-    reloader: Reloader,
-    ending: Ending,
-    trust: TrustKeeper,
-    wishes: Wishes,
-) -> None:
-    """Do everything until the end is asked for; then commit, then tell, what is left."""
-    outside = rooms.outside
-    async with anyio.create_task_group() as telling:
-        for courier in rooms.couriers:
-            telling.start_soon(courier.run)
-        async with anyio.create_task_group() as committing:
-            committing.start_soon(rooms.committer.run)
-            async with anyio.create_task_group() as asking:
-                asking.start_soon(rooms.poller.run)
-                asking.start_soon(_look_regularly, rooms, ending, trust)
-                asking.start_soon(reloader.run)
-                prune = partial(prune_regularly, outside.store, rooms.couriers)
-                asking.start_soon(partial(prune, now=wall))
-                await wishes.end.wait()
-                asking.cancel_scope.cancel()
-            log.info("watcher.stopping")
-            outside.notifier.stopping()
-            rooms.committer.stop()
-        for courier in rooms.couriers:
-            courier.stop()
-    log.info("watcher.stopped")
-
-
-async def _look_regularly(rooms: _Rooms, ending: Ending, trust: TrustKeeper) -> None:
-    while True:
-        await rooms.watch_list.look()
-        await trust.look()
-        rooms.outside.notifier.status(rooms.watch_list.summary)
-        ending.look(
-            anyio.current_time(),
-            complete=rooms.watch_list.complete,
-            scraped=rooms.metrics.scraped,
-        )
-        await anyio.sleep(LOOK_EVERY)
 
 
 async def _open_sinks(
@@ -362,7 +204,7 @@ def _open_store(
     )
 
 
-def _pages(rooms: _Rooms) -> list[Page]:
+def _pages(rooms: Rooms) -> list[Page]:
     poller, watch_list = rooms.poller, rooms.watch_list
 
     def next_due(key: JobKey) -> float | None:
@@ -390,7 +232,8 @@ def _pages(rooms: _Rooms) -> list[Page]:
     ]
 
 
-def _actions(rooms: _Rooms, reloader: Reloader) -> list[Action]:
+def _actions(rooms: Rooms) -> list[Action]:
+    reloader = rooms.reloader
     return [
         AddJob(rooms.watch_list.add, check_job_id),
         RemoveJob(rooms.watch_list.remove),
@@ -400,7 +243,8 @@ def _actions(rooms: _Rooms, reloader: Reloader) -> list[Action]:
 
 
 @asynccontextmanager
-async def _serve(rooms: _Rooms, reloader: Reloader) -> AsyncIterator[str]:
+async def _serve(rooms: Rooms) -> AsyncIterator[str]:
+    reloader = rooms.reloader
     settings = reloader.settings.server
     file = settings.web_config_file
     web_config = WebConfig(file) if file else None
@@ -416,7 +260,7 @@ async def _serve(rooms: _Rooms, reloader: Reloader) -> AsyncIterator[str]:
         settings.max_connections,
         rooms.metrics.own.login_failed,
     )
-    pages, actions = _pages(rooms), _actions(rooms, reloader)
+    pages, actions = _pages(rooms), _actions(rooms)
     async with AsyncExitStack() as stack:
         server = serve(pages, *settings.address, actions=actions, rules=rules)
         try:

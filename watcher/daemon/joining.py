@@ -25,13 +25,14 @@ class Watching:
     watch_list: WatchList
 
 
-def join(
+def join(  # noqa: PLR0913 - one for each thing that a room is handed
     board: Board,
     store: Store,
     open_door: OpenDoor,
     observer: Observer,
     *,
     wall: Callable[[], float],
+    chance: Callable[[], float] = random.random,
     served: Callable[[JobKey], bool] = lambda _: False,
     turned: Callable[[float], None] = lambda _: None,
     fault_point: Callable[[str], None] = lambda _: None,
@@ -44,6 +45,7 @@ def join(
         open_door: Opens the API of a target.
         observer: Told how the work goes.
         wall: Wall clock, Unix seconds.
+        chance: Draws a number in [0, 1).
         served: Whether somebody was shown a job's final state.
         turned: Called at each turn of the poller's loop.
         fault_point: Called with the name of each step of a commit.
@@ -53,7 +55,7 @@ def join(
         board, store, store, observer, wall=wall, fault_point=fault_point
     )
     poller = Poller(
-        fleet.targets, board, committer, observer, chance=random.random, turned=turned
+        fleet.targets, board, committer, observer, chance=chance, turned=turned
     )
     watch_list = WatchList(
         fleet.targets,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -23,8 +23,14 @@ class Wishes:
         reload: Set once it is to reload; whoever does replaces it.
     """
 
-    def __init__(self) -> None:
-        """Nothing yet."""
+    def __init__(self, in_time: Callable[[int], None] | None = None) -> None:
+        """Nothing yet.
+
+        Args:
+            in_time: Sees to it that the end comes, with this exit code, whatever hangs;
+                None ends the process after `END_WITHIN`.
+        """
+        self._in_time = in_time or _end_in_time
         self.end = anyio.Event()
         self.reload = anyio.Event()
 
@@ -36,12 +42,16 @@ class Wishes:
         """
         if not self.end.is_set():
             self.end.set()
-            signal.signal(signal.SIGALRM, lambda *_: os._exit(exit_code))
-            signal.setitimer(signal.ITIMER_REAL, END_WITHIN)
+            self._in_time(exit_code)
 
     def ask_for_reload(self) -> None:
         """Ask for a reload; several that are asked for at once are one."""
         self.reload.set()
+
+
+def _end_in_time(exit_code: int) -> None:
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(exit_code))
+    signal.setitimer(signal.ITIMER_REAL, END_WITHIN)
 
 
 @contextmanager

@@ -1,0 +1,198 @@
+"""The daemon itself: what watches and what tells, joined, begun and brought to its end.
+
+Nothing here opens a connection, starts a thread or heeds a signal: who hands in the
+surroundings runs the same daemon, be it a process or a test on a clock of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import structlog
+
+from watcher.daemon.ending import Ending
+from watcher.daemon.joining import join
+from watcher.daemon.notify import Notifier
+from watcher.daemon.reloader import Reloader
+from watcher.daemon.signals import Wishes
+from watcher.daemon.targets import Targets
+from watcher.daemon.trust_keeper import TrustKeeper
+from watcher.daemon.watch_list import LOOK_EVERY
+from watcher.pages.metrics import MetricsPage
+from watcher.polling.board import Board
+from watcher.polling.sources import JobSources
+from watcher.ports import Sink, Store
+from watcher.settings.loading import Origin
+from watcher.settings.schema import Settings
+from watcher.sinks.courier import Courier, prune_regularly
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the daemon stands on; opened, and closed again, by who starts it.
+
+    Attributes:
+        store: Where everything is kept.
+        doors: Opens the API of each target.
+        sinks: Told of each transition.
+        notifier: Tells the service manager.
+        wall: Wall clock, Unix seconds.
+        chance: Draws a number in [0, 1).
+        fault_point: Called with the name of each step of commit and delivery; for
+            tests that end the process there.
+    """
+
+    store: Store
+    doors: Targets
+    sinks: Sequence[Sink]
+    notifier: Notifier
+    wall: Callable[[], float]
+    chance: Callable[[], float]
+    fault_point: Callable[[str], None] = lambda _: None
+
+
+class Rooms:
+    """The parts of the daemon, each handed what it needs.
+
+    Attributes:
+        outside: What they stand on.
+        board: The present state.
+        metrics: The page that shows it, and how the work goes.
+        fleet: Which targets are in force.
+        committer: Takes in, commits, shows.
+        poller: Asks.
+        watch_list: Which jobs are watched.
+        couriers: One a sink.
+        ending: When it ends by itself.
+        reloader: When settings are read again.
+    """
+
+    def __init__(
+        self, outside: Outside, origin: Origin, settings: Settings, wishes: Wishes
+    ) -> None:
+        """Join them; nothing is read or asked yet."""
+        self.outside = outside
+        self.board = Board()
+        self.metrics = MetricsPage(self.board)
+        own = self.metrics.own
+        watching = join(
+            self.board,
+            outside.store,
+            lambda name, target, timeout: outside.doors.open(
+                name, target, timeout, partial(own.requested, name)
+            ),
+            own,
+            wall=outside.wall,
+            chance=outside.chance,
+            served=self.metrics.served,
+            turned=outside.notifier.turned,
+            fault_point=outside.fault_point,
+        )
+        self.fleet, self.committer = watching.fleet, watching.committer
+        self.poller, self.watch_list = watching.poller, watching.watch_list
+        self.couriers = [self._courier(sink) for sink in outside.sinks]
+        self.ending = Ending(self.board, settings.finished, wishes, self.metrics.served)
+        self.reloader = Reloader(
+            origin,
+            settings,
+            wishes,
+            self._put_in_force,
+            lambda good: own.reloaded(outside.wall() if good else None),
+            outside.notifier,
+        )
+        self._origin = origin
+        self._wishes = wishes
+        self._sources = JobSources(outside.wall)
+        self._trust = TrustKeeper(self.fleet.targets, outside.store)
+        self._show_own()
+
+    def _courier(self, sink: Sink) -> Courier:
+        outside = self.outside
+        return Courier(
+            sink,
+            outside.store,
+            outside.store,
+            jitter=outside.chance,
+            fault_point=outside.fault_point,
+        )
+
+    def _show_own(self) -> None:
+        own, committer = self.metrics.own, self.committer
+        own.show_sources(lambda: self.watch_list.sound)
+        own.show_trust(self.fleet.targets)
+        own.show_sinks(self.couriers)
+        own.show_store(
+            lambda: committer.pending,
+            lambda: committer.commit_age(anyio.current_time()),
+        )
+
+    async def begin(self) -> None:
+        """Read what earlier lives left, and put the settings in force.
+
+        Raises:
+            SettingsError: They cannot be.
+            StoreError: It cannot be read.
+        """
+        await self.watch_list.load()
+        await self.reloader.begin()
+        await self._trust.load()
+
+    async def _put_in_force(self, settings: Settings) -> None:
+        """Hand each room its part of the settings.
+
+        Raises:
+            SettingsError: A target cannot be asked; nothing was changed.
+        """
+        fleet, metrics = self.fleet, self.metrics
+        fleet.put_in_force(
+            fleet.plan(settings.targets, settings.poll), anyio.current_time()
+        )
+        metrics.configure(settings.metrics.tasks, settings.metrics.max_task_series)
+        metrics.show_apis(fleet.doors)
+        self.ending.change(settings.finished)
+        jobs = {
+            name: (target.jobs, target.job_files)
+            for name, target in settings.targets.items()
+        }
+        given = self._sources.of(jobs, self._origin.secrets(settings))
+        await self.watch_list.change(given, settings.finished.retention)
+
+    async def work(self) -> None:
+        """Do everything until the end is asked for; then commit and tell what is left."""
+        outside = self.outside
+        async with anyio.create_task_group() as telling:
+            for courier in self.couriers:
+                telling.start_soon(courier.run)
+            async with anyio.create_task_group() as committing:
+                committing.start_soon(self.committer.run)
+                async with anyio.create_task_group() as asking:
+                    asking.start_soon(self.poller.run)
+                    asking.start_soon(self._look_regularly)
+                    asking.start_soon(self.reloader.run)
+                    prune = partial(prune_regularly, outside.store, self.couriers)
+                    asking.start_soon(partial(prune, now=outside.wall))
+                    await self._wishes.end.wait()
+                    asking.cancel_scope.cancel()
+                log.info("watcher.stopping")
+                outside.notifier.stopping()
+                self.committer.stop()
+            for courier in self.couriers:
+                courier.stop()
+        log.info("watcher.stopped")
+
+    async def _look_regularly(self) -> None:
+        while True:
+            await self.watch_list.look()
+            await self._trust.look()
+            self.outside.notifier.status(self.watch_list.summary)
+            self.ending.look(
+                anyio.current_time(),
+                complete=self.watch_list.complete,
+                scraped=self.metrics.scraped,
+            )
+            await anyio.sleep(LOOK_EVERY)
