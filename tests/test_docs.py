@@ -37,6 +37,7 @@ async def test_metrics():
     page = MetricsPage(Board())
     page.own.show_sinks([])
     page.own.show_trust({})
+    page.own.show_addresses(lambda: ("", ""))
     response = await page.respond(Request("/metrics"))
     text = b"".join([chunk async for chunk in response.body]).decode()
     families = {

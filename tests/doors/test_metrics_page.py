@@ -102,6 +102,7 @@ async def test_a_job_in_full():
         'template_id="",user_name=""} 1\n'
         f"devserver_job_created_timestamp_seconds{{{job}}} {START - 10.5}\n"
         f"devserver_job_last_success_timestamp_seconds{{{job}}} {int(START)}\n"
+        f'devserver_job_failure_info{{{job},reason="no message was given",count="1"}} 1\n'
         f'devserver_task_status{{{job},task_id="a",server_id="s-a",server_name="n-a",status="SUCCESS"}} 1\n'
         f'devserver_task_status{{{job},task_id="b",server_id="s-b",server_name="n-b",status="FAILED"}} 1\n'
         f'devserver_task_status{{{job},task_id="c",server_id="s-c",server_name="n-c",status="PROCESSING"}} 1\n'
@@ -344,6 +345,73 @@ async def test_text_that_is_no_utf8():
     publish(page, [advance(NEW, Snapshot(job, None), START)])
     shown, _ = await text(page)
     assert 'name="?"' in shown
+
+
+def failing(*messages):
+    tasks = [Task(f"t{n}", "FAILED", message=text) for n, text in enumerate(messages)]
+    return advance(NEW, Snapshot(Job("job-1", "PROCESSING"), tuple(tasks)), START)
+
+
+async def reasons(page):
+    """Reason, count and value of each series, in order."""
+    shown, _ = await text(page)
+    (family,) = [
+        each for each in classic(shown) if each.name == "devserver_job_failure_info"
+    ]
+    return [
+        (each.labels["reason"], each.labels["count"], each.value)
+        for each in family.samples
+    ]
+
+
+async def test_the_three_commonest_reasons_are_told():
+    page = page_of()
+    said = ["ret 1", "no disk", "ret 2", "busy", "lost", "lost", "ret 2", None, None]
+    publish(page, [failing(*said)])
+    assert await reasons(page) == [
+        ("ret 2", "3", 3),
+        ("lost", "2", 2),
+        ("no message was given", "2", 2),
+    ]
+    publish(page, [failing("busy")])
+    assert await reasons(page) == [("busy", "1", 1)]
+
+
+async def test_a_reason_is_one_short_line_that_is_there_once():
+    """Prometheus drops a sample that comes twice."""
+    page = page_of()
+    start = "x" * 200
+    said = [f"{start} disk", f"{start} power", "a\nb\x1b[1m\ud800\u202e", "", " \t"]
+    publish(page, [failing(*said)])
+    assert sorted(await reasons(page)) == [
+        ("a b [1m", "1", 1),
+        ("no message was given", "2", 2),
+        ("x" * 159 + "…", "2", 2),
+    ]
+
+
+async def test_reasons_are_told_unless_it_is_not_wished():
+    page = page_of()
+    publish(page, [failing("no disk")])
+    page.configure("none", 0, failure_reasons=False)
+    shown, _ = await text(page)
+    assert "disk" not in shown
+    assert "devserver_job_failure_info" not in shown
+    page.configure("none", 0)
+    assert await reasons(page) == [("no disk", "1", 1)]
+
+
+async def test_addresses_are_asked_for_at_every_scrape():
+    page, found = page_of(), []
+    page.own.show_addresses(lambda: found[-1])
+    for each in (("https://a", "https://a/runbooks"), ("https://b/x", "https://wiki")):
+        found.append(each)
+        public, runbooks = each
+        shown, _ = await text(page)
+        line = f'watcher_page_info{{public_url="{public}",runbook_url="{runbooks}"}} 1'
+        assert [x for x in shown.splitlines() if x.startswith("watcher_page_info")] == [
+            f"{line}.0"
+        ]
 
 
 async def test_the_state_of_the_api_is_read_at_every_scrape():

@@ -13,7 +13,7 @@ from watcher.core.errors import Reason
 from watcher.core.model import JobRecord, Phase, PollFailed
 from watcher.pages.api import WatcherPage
 from watcher.pages.metrics import MetricsPage
-from watcher.pages.ui import ADDRESSES, ui_pages
+from watcher.pages.ui import ADDRESSES, RUNBOOKS, ui_pages
 from watcher.polling.board import Board
 from watcher.web.server import serve
 
@@ -168,5 +168,17 @@ async def test_all_that_the_page_names_is_served_with_its_type():
             named = re.findall(r'(?:src|href)="(/ui/[^"]+)"', text)
             named += [f"/ui/{n}" for n in re.findall(r'from "\./([^"]+)"', text)]
             left |= set(named) - seen
-    shipped = {page.path for page in ui_pages()} - set(ADDRESSES)
+    others = {page.path for page in ui_pages()} - set(ADDRESSES)
+    shipped = {path for path in others if not path.startswith(RUNBOOKS)}
     assert shipped == seen - {"/"}
+
+
+async def test_a_runbook_is_served_as_the_alert_is_named():
+    async with (
+        serve(ui_pages(), "127.0.0.1", 0) as address,
+        aiohttp.ClientSession("http://{}:{}".format(*address)) as session,
+        session.get(f"{RUNBOOKS}/DevServerJobFailed") as response,
+    ):
+        assert response.status == 200
+        assert response.content_type == "text/plain"
+        assert (await response.text()).startswith("# DevServerJobFailed\n")

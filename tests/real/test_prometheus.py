@@ -25,8 +25,10 @@ from tests.real.components import (
 
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "devserver-watcher.json"
+GUIDE = ROOT / "docs" / "how-to" / "prometheus.md"
 RETENTION = 5
 WINDOW = "10s"
+DCMI = "npu-smi info: dcmi initialize failed, device {}"
 
 
 @contextmanager
@@ -124,20 +126,50 @@ def test_prometheus_takes_every_sample(stack):
     assert jobs == set(stack.cloud.job_ids)
 
 
-def test_a_failing_task_is_told_and_resolves_with_its_job(stack):
+def test_from_the_alert_alone_servers_and_reason_are_known(stack):
+    """What a telephone shows at night, word for word as the guide shows it."""
+    job_id = stack.cloud.job_ids[3]
+    shown = asked(f"http://{stack.listen}/api/v1/jobs/prod/{job_id}")["tasks"]
+    said = [DCMI.format(1), DCMI.format(3), "No space left on /var"]
+    failed = {
+        task["id"]: {"status": "FAILED", "message": message}
+        for task, message in zip(shown, said, strict=False)
+    }
+    names = [task["server_name"] for task in shown[:3]]
+    stack.cloud.told(f"jobs/{job_id}", json.dumps({"tasks": failed}))
+    (alert,) = until(
+        lambda: stack.alerts("DevServerTaskFailed", "firing", job_id),
+        what=lambda: json.dumps(stack.told, indent=1),
+    )[:1]
+    told = alert["annotations"]
+    assert all(name in told["description"] for name in names)
+    assert DCMI.format(1) in told["summary"]
+    assert said[2] in told["description"]
+    assert http(told["page_url"])[0] == 200
+    assert http(told["runbook_url"])[1].startswith("# DevServerTaskFailed")
+    stack.cloud.told(f"jobs/{job_id}", '{"finish": true, "status": "FINISHED"}')
+    (end,) = until(
+        lambda: stack.alerts("DevServerJobFailed", "firing", job_id),
+        what=lambda: json.dumps(stack.told, indent=1),
+    )[:1]
+    assert end["annotations"]["description"] == told["description"]
+    text = json.dumps(end["annotations"], indent=1, ensure_ascii=False)
+    text = text.replace(job_id, "0319470a-7fad-452e-bff0-d3ba3bd83955")
+    text = text.replace(f"http://{stack.listen}", "https://watcher.example.org")
+    assert text in GUIDE.read_text(), text
+
+
+def test_one_alert_a_job_which_goes_with_its_series(stack):
     job_id, good = stack.cloud.job_ids[:2]
-    stack.cloud.finish(job_id, failing=1)
+    stack.cloud.finish(job_id, failing=2)
     stack.cloud.finish(good)
-    for name in ("DevServerTaskFailed", "DevServerJobFailed"):
-        (alert,) = until(
-            lambda name=name: stack.alerts(name, "firing", job_id),
-            what=lambda: json.dumps(stack.told, indent=1),
-        )[:1]
-        assert job_id in alert["annotations"]["description"]
+    assert until(lambda: stack.alerts("DevServerJobFailed", "firing", job_id))
     # Its series go `finished.retention` after its end; with them goes the alert.
-    for name in ("DevServerTaskFailed", "DevServerJobFailed"):
-        assert until(lambda name=name: stack.alerts(name, "resolved", job_id))
+    assert until(lambda: stack.alerts("DevServerJobFailed", "resolved", job_id))
     assert stack.query(f'devserver_job_phase{{job_id="{job_id}"}}') == []
+    assert stack.alerts("DevServerTaskFailed", "firing", job_id) == []
+    told = stack.alerts("DevServerJobFailed", "firing", job_id)
+    assert len({json.dumps(alert["labels"]) for alert in told}) == 1
     assert stack.alerts("DevServerJobFailed", "firing", good) == []
 
 

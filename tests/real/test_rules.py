@@ -8,7 +8,7 @@ from tests.real.components import ROOT, output, require
 FOLDER = ROOT / "deploy" / "prometheus"
 RULES = FOLDER / "rules.yaml"
 CASES = FOLDER / "rules_test.yaml"
-RUNBOOKS = ROOT / "docs" / "runbooks"
+RUNBOOKS = ROOT / "watcher" / "pages" / "ui" / "runbooks"
 
 
 def alerts():
@@ -20,6 +20,17 @@ def test_prometheus_takes_rules_and_configuration():
     require("promtool")
     output("promtool", "check", "rules", RULES)
     output("promtool", "check", "config", FOLDER / "prometheus.yaml")
+    require("amtool")
+    output("amtool", "check-config", FOLDER / "alertmanager.yaml")
+
+
+def test_nothing_silences_the_alert_that_names_the_servers():
+    """One alert tells of a job's failures at any time, and no rule of ours inhibits it."""
+    config = yaml.safe_load((FOLDER / "alertmanager.yaml").read_text())
+    for rule in config["inhibit_rules"]:
+        for matcher in rule["target_matchers"]:
+            assert "DevServerTaskFailed" not in matcher
+            assert "DevServerJobFailed" not in matcher
 
 
 def test_each_rule_fires_stays_silent_and_resolves():
@@ -42,10 +53,11 @@ def test_the_cases_of_a_rule_hold_all_three(name):
 def test_a_rule_names_its_page_and_how_bad_it_is(name):
     rule = alerts()[name]
     assert rule["labels"]["severity"] in {"warning", "critical"}
-    assert set(rule["annotations"]) == {"summary", "description", "runbook"}
-    page = ROOT / rule["annotations"]["runbook"]
-    assert page == RUNBOOKS / f"{name}.md"
-    text = page.read_text()
+    told = rule["annotations"]
+    links = {"runbook_url", "page_url"} if name.startswith("Dev") else {"runbook_url"}
+    assert set(told) == {"summary", "description", *links}
+    assert f"}}}}/{name}{{{{" in told["runbook_url"]
+    text = (RUNBOOKS / f"{name}.md").read_text()
     assert text.startswith(f"# {name}\n")
     for part in ("**Meaning.**", "**What to do**", "**Resolves.**"):
         assert part in text

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 MOST_GROUPS = 100
 MOST_SERVERS = 5
@@ -17,9 +18,14 @@ _QUOTED = re.compile(
     r"""|“[^”\n]{1,200}”|「[^」\n]{1,200}」"""
 )
 # Letters of other scripts are no part of a word: their sentences have no spaces.
-_WORD = re.compile(r"[A-Za-z0-9_.:-]+")
-_DIGIT = re.compile(r"[0-9]")
-_HEX = re.compile(r"[0-9A-Fa-f]{8,}")
+_IN_WORD = "A-Za-z0-9_.:-"
+_NAME = re.compile(
+    rf"(?<![{_IN_WORD}])"
+    rf"(?:[A-Za-z_.:-]*+[0-9][{_IN_WORD}]*+|[A-Fa-f]{{8,}}+(?![{_IN_WORD}]))"
+)
+"""A word with a digit in it, or one that is nothing but hex."""
+_KEPT_SHAPES = 8192
+_LONGEST_KEPT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,8 @@ def fold(messages: Iterable[tuple[str | None, str | None]]) -> list[Folded]:
     for server, said in messages:
         text = said or ""
         if text not in shapes:
-            shapes[text] = _shape(text)
+            shape = _kept_shape if len(text) <= _LONGEST_KEPT else _shape
+            shapes[text] = shape(text)
         group = groups.setdefault(shapes[text], _Group())
         group.forms[text] += 1
         if server is not None and len(group.servers) < MOST_SERVERS:
@@ -74,9 +81,8 @@ def fold(messages: Iterable[tuple[str | None, str | None]]) -> list[Folded]:
 
 def _shape(text: str) -> str:
     unquoted = _QUOTED.sub("#", text[:MOST_TEXT])
-    return " ".join(_WORD.sub(_without_names, unquoted).split())
+    return " ".join(_NAME.sub("#", unquoted).split())
 
 
-def _without_names(word: re.Match[str]) -> str:
-    text = word.group()
-    return "#" if _DIGIT.search(text) or _HEX.fullmatch(text) else text
+_kept_shape = lru_cache(_KEPT_SHAPES)(_shape)
+"""The tasks of a job fail one by one, and each time all of them are folded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import platform
 import random
 import resource
 import sys
@@ -41,7 +42,7 @@ from watcher.pages.api import (
     WatcherPage,
 )
 from watcher.pages.health import LivenessPage, ReadinessPage
-from watcher.pages.ui import ui_pages
+from watcher.pages.ui import RUNBOOKS, ui_pages
 from watcher.polling.board import Board
 from watcher.ports import Action, Page, Retention, Sink, Store
 from watcher.settings.loading import Origin
@@ -272,4 +273,21 @@ async def _serve(rooms: Rooms) -> AsyncIterator[str]:
                 raise HostError(finding) from None
             raise SettingsError([finding]) from None
         scheme = "https" if web_config and web_config.tls else "http"
-        yield f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        rooms.metrics.own.show_addresses(lambda: addresses(reloader.settings, url))
+        yield url
+
+
+def addresses(settings: Settings, url: str) -> tuple[str, str]:
+    """Return where people find the pages, and the runbooks.
+
+    Args:
+        settings: Those in force.
+        url: Where the pages are served. Where that is on all interfaces, people are
+            taken to know this machine by its name.
+    """
+    anywhere = "://0.0.0.0:", "://[::]:"
+    for text in anywhere:
+        url = url.replace(text, f"://{platform.node()}:")
+    public = (settings.server.public_url or url).rstrip("/")
+    return public, (settings.metrics.runbook_url or public + RUNBOOKS).rstrip("/")

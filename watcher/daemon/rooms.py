@@ -152,7 +152,10 @@ class Rooms:
         fleet.put_in_force(
             fleet.plan(settings.targets, settings.poll), anyio.current_time()
         )
-        metrics.configure(settings.metrics.tasks, settings.metrics.max_task_series)
+        shown = settings.metrics
+        metrics.configure(
+            shown.tasks, shown.max_task_series, failure_reasons=shown.failure_reasons
+        )
         metrics.show_apis(fleet.doors)
         self.ending.change(settings.finished)
         jobs = {

@@ -328,6 +328,17 @@ class Metrics(Section):
     max_task_series: int = Field(
         100_000, ge=0, description="above it, only failed tasks do"
     )
+    failure_reasons: bool = Field(
+        default=True,
+        description="whether the messages of failed tasks are told, folded, at most three "
+        "a job: `devserver_job_failure_info`; alerts name the reason by it",
+    )
+    runbook_url: Annotated[str, AfterValidator(_check_public_url)] | None = Field(
+        None,
+        description="where the runbooks of alerts are found, one below it named as the "
+        "alert; by default the watcher serves its own, at `server.public_url`",
+        examples=["https://wiki.example.org/runbooks"],
+    )
 
 
 class Server(Section):
@@ -359,7 +370,8 @@ class Server(Section):
     )
     public_url: Annotated[str, AfterValidator(_check_public_url)] | None = Field(
         None,
-        description="how people reach the pages; its name may be asked for",
+        description="how people reach the pages; alerts link to it, and its name may be "
+        "asked for",
         examples=["https://watcher.example.org"],
     )
     allowed_hosts: Annotated[tuple[HostName, ...], Split] = Field(

@@ -9,11 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from watcher.core.insight import fold
 from watcher.core.model import JobRecord, Phase, Task, TaskPhase
 from watcher.core.tracker import listed
 from watcher.core.transitions import JOB_WORDS, TASK_PHASES, task_phase
 
 UNKNOWN = "UNKNOWN"
+MOST_REASONS = 3
+LONGEST_REASON = 160
+NO_REASON = "no message was given"
 _ALWAYS = ("PROCESSING", "SUCCESS", "FAILED")
 _SPELLING = {"DELETED": "DELETE"}
 
@@ -129,6 +133,27 @@ def _failed_tasks(record: JobRecord) -> Iterable[tuple[Labels, float]]:
     return _task_samples(t for t in tasks if task_phase(t.status) is TaskPhase.FAILED)
 
 
+def _failures(record: JobRecord) -> Iterable[tuple[Labels, float]]:
+    """Yield the commonest messages of the tasks that failed, each told once."""
+    failed = (t for t in listed(record) if task_phase(t.status) is TaskPhase.FAILED)
+    reasons: Counter[str] = Counter()
+    for group in fold((None, task.message) for task in failed):
+        reason = reason_word(group.message)
+        if reason in reasons or len(reasons) < MOST_REASONS:
+            reasons[reason] += group.count
+    for reason, count in reasons.items():
+        yield {"reason": reason, "count": str(count)}, count
+
+
+def reason_word(message: str) -> str:
+    """Return a message as label: one line of visible characters, at most 160."""
+    line = "".join(c if c.isprintable() else " " for c in message[: 4 * LONGEST_REASON])
+    line = " ".join(line.split())
+    if len(line) > LONGEST_REASON:
+        line = line[: LONGEST_REASON - 1].rstrip() + "…"
+    return line or NO_REASON
+
+
 JOB_FAMILIES = (
     Family("devserver_job_phase", "Conclusion about the job.", _phase),
     Family("devserver_job_status", "The API's present word for the job.", _status),
@@ -158,3 +183,8 @@ LAST_SUCCESS = Family(
 TASK_STATUS = "devserver_task_status", "Present status of one task."
 ALL_TASKS = Family(*TASK_STATUS, _all_tasks)
 FAILED_TASKS = Family(*TASK_STATUS, _failed_tasks)
+FAILURES = Family(
+    "devserver_job_failure_info",
+    "Tasks that failed with a message alike, for the three commonest of the job.",
+    _failures,
+)

@@ -197,6 +197,10 @@ class OwnMetrics:
             self._skew.labels(name).set_function(partial(_skew_of, api))
             self._locked.labels(name).set_function(partial(_lock_of, api))
 
+    def show_addresses(self, addresses: Callable[[], tuple[str, str]]) -> None:
+        """Show where people find the pages and the runbooks, asked for at every scrape."""
+        self.registry.register(_AddressCollector(addresses))
+
     def login_failed(self) -> None:
         """Count a wrong password."""
         self._login_failures.inc()
@@ -303,3 +307,17 @@ class _SinkCollector(Collector):
             dead.add_metric([sink.name], sink.dead_lettered)
             undeliverable.add_metric([sink.name], sink.undeliverable)
         return [backlog, delivered, failed, dead, undeliverable]
+
+
+class _AddressCollector(Collector):
+    def __init__(self, addresses: Callable[[], tuple[str, str]]) -> None:
+        self._addresses = addresses
+
+    def collect(self) -> Iterable[Metric]:
+        info = GaugeMetricFamily(
+            "watcher_page_info",
+            "Where people find the pages, and the runbooks of alerts.",
+            labels=["public_url", "runbook_url"],
+        )
+        info.add_metric(self._addresses(), 1)
+        return [info]

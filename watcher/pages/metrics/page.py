@@ -27,6 +27,7 @@ from watcher.core.model import JobKey, JobRecord, Phase, shows_the_same
 from watcher.pages.metrics.families import (
     ALL_TASKS,
     FAILED_TASKS,
+    FAILURES,
     JOB_FAMILIES,
     LAST_SUCCESS,
     Family,
@@ -39,6 +40,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 CHUNK = 2**18
 SLICE = 50
 """Jobs that are rendered without a pause."""
+_OF_TASKS = (FAILURES, ALL_TASKS, FAILED_TASKS)
 
 
 class MetricsPage:
@@ -60,10 +62,10 @@ class MetricsPage:
         self._turn = anyio.Lock()
         self._tasks: Literal["all", "failed", "none"] = "all"
         self._max_task_series = 100_000
+        self._failure_reasons = True
         self._shown: dict[JobKey, JobRecord] = {}
         self._chunks: dict[Family, dict[JobKey, bytes]] = {
-            family: {}
-            for family in (*JOB_FAMILIES, LAST_SUCCESS, ALL_TASKS, FAILED_TASKS)
+            family: {} for family in (*JOB_FAMILIES, LAST_SUCCESS, *_OF_TASKS)
         }
         self._phases: Counter[tuple[str, Phase]] = Counter()
         self._targets: tuple[str, ...] = ()
@@ -71,14 +73,20 @@ class MetricsPage:
         self.own = OwnMetrics()
 
     def configure(
-        self, tasks: Literal["all", "failed", "none"], max_task_series: int
+        self,
+        tasks: Literal["all", "failed", "none"],
+        max_task_series: int,
+        *,
+        failure_reasons: bool = True,
     ) -> None:
-        """Choose which tasks get a series of their own.
+        """Choose what is told of tasks.
 
         Args:
-            tasks: All, the failed, or none.
+            tasks: Which get a series of their own: all, the failed, or none.
             max_task_series: Above it, only the failed ones do.
+            failure_reasons: Whether messages of failed tasks are told, folded.
         """
+        self._failure_reasons = failure_reasons
         self._tasks = tasks
         self._max_task_series = max_task_series
 
@@ -116,7 +124,7 @@ class MetricsPage:
 
     def _render_tasks(self, record: JobRecord) -> None:
         self._task_series -= self._lines(ALL_TASKS, record.key)
-        for family in (ALL_TASKS, FAILED_TASKS):
+        for family in _OF_TASKS:
             self._chunks[family][record.key] = family.render(record)
         self._task_series += self._lines(ALL_TASKS, record.key)
 
@@ -167,6 +175,8 @@ class MetricsPage:
 
     def _exposed(self) -> list[Family]:
         families = [*JOB_FAMILIES, LAST_SUCCESS]
+        if self._failure_reasons:
+            families.append(FAILURES)
         if self._tasks == "failed" or self.degraded:
             families.append(FAILED_TASKS)
         elif self._tasks == "all":

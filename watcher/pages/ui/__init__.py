@@ -1,12 +1,14 @@
 """The page for people: static files of our own, which ask the API for everything else.
 
 Every address of it is answered with the same document; what it shows is in the address.
+The runbooks are here too, so that an alert leads to them wherever the watcher runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from watcher.ports import Page, Request, Response
 
@@ -15,6 +17,7 @@ CONTENT_TYPES: Mapping[str, str] = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
+    "md": "text/plain; charset=utf-8",
 }
 ADDRESSES: Mapping[str, Collection[str]] = {
     "/": ("target", "phase", "q", "sort", "cursor"),
@@ -23,23 +26,27 @@ ADDRESSES: Mapping[str, Collection[str]] = {
 }
 """Where the document is served, and what of its state stands in the query."""
 DOCUMENT = "index.html"
+RUNBOOKS = "/runbooks"
+"""Below it, the runbook of each alert, by the alert's name."""
 
 
 class FilePage:
     """One file of the package, read once."""
 
-    def __init__(self, path: str, name: str, parameters: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: str, file: Traversable, parameters: Collection[str] = ()
+    ) -> None:
         """Make the page.
 
         Args:
             path: Where it is served.
-            name: The file.
+            file: What is served.
             parameters: What may stand in the query.
         """
         self.path = path
         self.parameters = parameters
-        self._content_type = CONTENT_TYPES[name.rpartition(".")[2]]
-        self._body = files(__package__).joinpath("static", name).read_bytes()
+        self._content_type = CONTENT_TYPES[file.name.rpartition(".")[2]]
+        self._body = file.read_bytes()
 
     async def respond(self, _: Request) -> Response:
         """Show the file."""
@@ -47,9 +54,19 @@ class FilePage:
 
 
 def ui_pages() -> Sequence[Page]:
-    """Return the document at each of its addresses, and what it is made of."""
-    names = sorted(one.name for one in files(__package__).joinpath("static").iterdir())
+    """Return the document at each of its addresses, what it is made of, the runbooks."""
+    static, runbooks = (
+        sorted(
+            files(__package__).joinpath(folder).iterdir(), key=lambda each: each.name
+        )
+        for folder in ("static", "runbooks")
+    )
+    document = next(each for each in static if each.name == DOCUMENT)
     return [
-        *(FilePage(path, DOCUMENT, some) for path, some in ADDRESSES.items()),
-        *(FilePage(f"/ui/{name}", name) for name in names if name != DOCUMENT),
+        *(FilePage(path, document, some) for path, some in ADDRESSES.items()),
+        *(FilePage(f"/ui/{each.name}", each) for each in static if each != document),
+        *(
+            FilePage(f"{RUNBOOKS}/{each.name.removesuffix('.md')}", each)
+            for each in runbooks
+        ),
     ]
