@@ -8,11 +8,15 @@ from dataclasses import replace
 import anyio
 import anyio.lowlevel
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.doors.test_http_api import HOSTILE, Daemon, ask, messages, until
 from tests.fakes import START
 from watcher.core.errors import Reason
 from watcher.core.model import Job, JobKey, JobRecord, Phase, PollFailed, Task
+from watcher.pages.api import order, texts
+from watcher.pages.api import rows as rows_module
 from watcher.pages.api import stream as module
 from watcher.pages.api.asking import Filter
 from watcher.pages.api.rows import Rows
@@ -189,8 +193,92 @@ async def test_an_order_made_while_rows_are_taken_in_is_right_in_the_end():
         halfway = await rows.pick(Filter(), "attention", None, 1000)
     picked = await rows.pick(Filter(), "attention", None, 1000)
     expected = [f"job-{n:03}" for n in reversed(range(900))]
-    assert [key.job_id for key in halfway.keys] != expected
+    assert [key.job_id for key in halfway.keys] == expected
     assert [key.job_id for key in picked.keys] == expected
+
+
+async def test_what_changes_while_an_order_is_made_is_in_its_place(monkeypatch):
+    monkeypatch.setattr(rows_module, "SLICE", 10)
+    jobs = [record(f"job-{n:03}", created=n) for n in range(100)]
+    daemon = Daemon(records=jobs)
+    rows, board = Rows(daemon.board, daemon.due.get, lambda: START), daemon.board
+    await rows.catch_up()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rows.pick, Filter(), "newest", None, 1000)
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        board.show([record("job-000", created=1000)])
+        await rows.catch_up()
+    picked = await rows.pick(Filter(), "newest", None, 1000)
+    assert [key.job_id for key in picked.keys] == [
+        "job-000",
+        *(f"job-{n:03}" for n in reversed(range(1, 100))),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(-3, 5) | st.none())))
+def test_an_order_is_as_if_it_were_sorted_anew(moves):
+    """Jobs come, move and go; where runs are short they are split and emptied."""
+    known = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "LONGEST_RUN", 4)
+        it = order.Order("attention")
+        for number, created in moves:
+            before = known.pop(number, None)
+            after = None if created is None else record(f"j{number}", created=created)
+            if after is not None:
+                known[number] = after
+            it.move(before, after)
+            it.move(before, after)  # once more changes nothing
+            places = sorted(map(order.SORTS["attention"], known.values()))
+            assert it.after(None) == places
+            for place in places:
+                assert it.after(place) == places[places.index(place) + 1 :]
+
+
+async def test_others_come_between_where_many_jobs_are_gone_through(monkeypatch):
+    """Whatever is asked of the list, the loop is let go after some jobs."""
+    for module_, name in ((rows_module, "SLICE"), (rows_module, "GLANCE")):
+        monkeypatch.setattr(module_, name, 10)
+    monkeypatch.setattr(texts, "SLICE", 10)
+    jobs = [record(f"job-{n:03}", tasks=[failed(n, f"no {n}")]) for n in range(500)]
+    daemon = Daemon(records=[*jobs, record("far", Phase.GONE)])
+    rows = Rows(daemon.board, daemon.due.get, lambda: START)
+    turns = 0
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async def turns_of(work):
+        nonlocal turns
+        turns = 0
+        await work
+        return turns
+
+    gone = Filter(phases=frozenset([Phase.GONE]))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(turn)
+        assert await turns_of(rows.catch_up()) >= 45
+        assert await turns_of(rows.pick(Filter(), "name", None, 5)) >= 45  # an order
+        assert await turns_of(rows.pick(gone, "name", None, 5)) >= 45
+        searched = rows.pick(Filter(sought="no 7"), "name", None, 5)
+        assert await turns_of(searched) >= 145  # a thousand texts, then the jobs
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_text_is_looked_at_once_and_forgotten_with_its_last_job():
+    jobs = [record(f"job-{n}", tasks=[failed(1, "no disk")]) for n in range(3)]
+    known = texts.Texts()
+    for one in jobs:
+        known.change((), texts.texts_of(one))
+    assert await known.matching("no") == {"no disk", "node-1"}
+    for one in jobs:
+        assert await known.matching("disk") == {"no disk"}
+        known.change(texts.texts_of(one), ())
+    assert await known.matching("") == set()
 
 
 async def test_failures_are_folded_once_for_each_change(monkeypatch):

@@ -67,6 +67,8 @@ class Board:
         """
         if version < self._complete_since:
             return None
+        if next(iter(self._changed.values()), 0) > version:
+            return list(self._changed)
         keys = []
         for key in reversed(self._changed):
             if self._changed[key] <= version:

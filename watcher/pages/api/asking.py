@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
@@ -13,7 +13,6 @@ from watcher.pages.api.order import BY_NAME, Place
 
 MOST_ROWS = 1000
 LONGEST_SEARCH = 200
-_REMEMBERED = 10_000
 
 
 def number(name: str, text: str | None, default: int, least: int, most: int) -> int:
@@ -42,26 +41,15 @@ def one_of(name: str, text: str, known: Collection[str]) -> str:
     return text
 
 
-def search(text: str) -> Callable[[str | None], bool]:
-    """Make a search in any case that looks at a text that comes often once only.
+def searched(text: str) -> str:
+    """Read what is looked for: casefolded.
 
     Raises:
-        ValueError: What is looked for is too long.
+        ValueError: It is too long.
     """
     if len(text) > LONGEST_SEARCH:
         raise ValueError(f"q: has more than {LONGEST_SEARCH} characters")
-    sought = text.casefold()
-    known: dict[str | None, bool] = {None: False}
-
-    def found(where: str | None) -> bool:
-        told = known.get(where)
-        if told is None:
-            told = sought in (where or "").casefold()
-            if len(known) < _REMEMBERED:
-                known[where] = told
-        return told
-
-    return found
+    return text.casefold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +59,13 @@ class Filter:
     Attributes:
         target: Only those of it; None for all.
         phases: Only those in one of these; empty for all.
-        q: Only those with this text in id, name, type, a server's name or a message.
+        sought: Only those with this text in id, name, type, a server's name or a
+            message, in any case; casefolded, empty for all.
     """
 
     target: str | None = None
     phases: frozenset[Phase] = frozenset()
-    q: str = ""
-    _found: Callable[[str | None], bool] = field(
-        default=lambda _: True, repr=False, compare=False
-    )
+    sought: str = ""
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Filter:
@@ -90,24 +76,14 @@ class Filter:
         """
         words = [word for word in query.get("phase", "").split(",") if word]
         phases = frozenset(Phase(one_of("phase", word, list(Phase))) for word in words)
-        q = query.get("q", "").strip()
-        return cls(query.get("target") or None, phases, q, search(q))
+        sought = searched(query.get("q", "").strip())
+        return cls(query.get("target") or None, phases, sought)
 
     def admits(self, record: JobRecord) -> bool:
-        """Whether a job is asked for."""
+        """Whether a job is asked for, as far as target and phase tell."""
         if self.target is not None and record.key.target != self.target:
             return False
-        if self.phases and record.phase not in self.phases:
-            return False
-        return not self.q or self._is_in(record)
-
-    def _is_in(self, record: JobRecord) -> bool:
-        found, job = self._found, record.job
-        if self.q.casefold() in record.key.job_id.casefold():
-            return True
-        if job is not None and (found(job.name) or found(job.type)):
-            return True
-        return any(found(t.server_name) or found(t.message) for t in record.tasks)
+        return not self.phases or record.phase in self.phases
 
 
 def cursor_of(place: Place) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from watcher.core.model import JobKey, JobRecord, Task, TaskPhase
 from watcher.core.transitions import task_phase
@@ -14,7 +14,7 @@ from watcher.pages.api.asking import (
     number,
     one_of,
     place_of,
-    search,
+    searched,
 )
 from watcher.pages.api.order import SORTS
 from watcher.pages.api.rows import Rows
@@ -74,7 +74,7 @@ class JobPage:
         try:
             limit = number("limit", query.get("limit"), MOST_ROWS, 1, MOST_ROWS)
             start = number("cursor", query.get("cursor") or None, 0, 0, 10**9)
-            found = search(query.get("q", "").strip())
+            sought = searched(query.get("q", "").strip())
         except ValueError as exc:
             return problem(400, str(exc))
         key = JobKey(request.params["target"], request.params["job_id"])
@@ -86,24 +86,26 @@ class JobPage:
         head = {**detail(*known), "version": self._rows.mark(version)}
         if not query:
             return long_answer(head, "tasks", _laid_out(record, record.tasks))
-        tasks = _chosen(record, query.get("status", ""), found)
+        tasks = _chosen(record, query.get("status", ""), sought)
         end = start + limit
         head["total"] = len(tasks)
         head["next"] = str(end) if end < len(tasks) else None
         return long_answer(head, "tasks", _laid_out(record, tasks[start:end]))
 
 
-def _chosen(
-    record: JobRecord, statuses: str, found: Callable[[str | None], bool]
-) -> Sequence[Task]:
+def _chosen(record: JobRecord, statuses: str, sought: str) -> Sequence[Task]:
     """Return the tasks in one of these statuses in which a text is found."""
     words = {word for word in statuses.split(",") if word}
     return [
         one
         for one in sorted(record.tasks, key=_rank)
-        if (not words or one.status in words)
-        and any(map(found, (one.server_name, one.message, one.server_id, one.id)))
+        if (not words or one.status in words) and (not sought or _is_in(one, sought))
     ]
+
+
+def _is_in(one: Task, sought: str) -> bool:
+    texts = (one.server_name, one.message, one.server_id, one.id)
+    return any(text and sought in text.casefold() for text in texts)
 
 
 def _rank(one: Task) -> int:

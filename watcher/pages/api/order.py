@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import TypeAlias
 
-from watcher.core.model import JobKey, JobRecord, Phase, TaskPhase
+from watcher.core.model import JobRecord, Phase, TaskPhase
 from watcher.core.tracker import listed
 from watcher.core.transitions import task_phase
 
 Place: TypeAlias = tuple[float | bool, float | str, str, str]
-"""Compares as the jobs are listed; ends with target and job id, so that no two are alike."""
+"""Compares as the jobs are listed; ends with target and job id, so that no two are alike.
+
+Plain values in a plain tuple: the garbage collector does not look at those.
+"""
 
 BY_NAME = "name"
+LONGEST_RUN = 1000
 
 
 def has_failures(record: JobRecord) -> bool:
@@ -60,12 +65,13 @@ SORTS: Mapping[str, Callable[[JobRecord], Place]] = {
 
 
 class Order:
-    """Jobs in one order."""
+    """Jobs in one order, in runs so short that to put one in its place is no work."""
 
-    def __init__(self, sort: str, records: Iterable[JobRecord]) -> None:
-        """Sort these."""
+    def __init__(self, sort: str) -> None:
+        """Begin without jobs."""
         self._place = SORTS[sort]
-        self._places = sorted(map(self._place, records))
+        self._runs: list[list[Place]] = []
+        self._ends: list[Place] = []  # the last of each run
 
     def move(self, before: JobRecord | None, after: JobRecord | None) -> None:
         """Put a job where it belongs now, or take it away; nothing where it is there."""
@@ -73,22 +79,47 @@ class Order:
         new = self._place(after) if after else None
         if old == new:
             return
-        if old is not None and self._has(index := bisect_left(self._places, old), old):
-            del self._places[index]
+        if old is not None:
+            self._take_away(old)
         if new is not None:
-            index = bisect_left(self._places, new)
-            if not self._has(index, new):
-                self._places.insert(index, new)
+            self._add(new)
 
-    def _has(self, index: int, place: Place) -> bool:
-        return index < len(self._places) and self._places[index] == place
+    def put(self, record: JobRecord) -> None:
+        """Put a job where it belongs."""
+        self._add(self._place(record))
+
+    def _add(self, place: Place) -> None:
+        if not self._runs:
+            self._runs, self._ends = [[place]], [place]
+            return
+        at = min(bisect_left(self._ends, place), len(self._ends) - 1)
+        run = self._runs[at]
+        index = bisect_left(run, place)
+        if index < len(run) and run[index] == place:
+            return
+        run.insert(index, place)
+        self._ends[at] = run[-1]
+        if len(run) > LONGEST_RUN:
+            half = len(run) // 2
+            self._runs[at : at + 1] = [run[:half], run[half:]]
+            self._ends[at : at + 1] = [run[half - 1], run[-1]]
+
+    def _take_away(self, place: Place) -> None:
+        at = bisect_left(self._ends, place)
+        if at == len(self._ends):
+            return
+        run = self._runs[at]
+        index = bisect_left(run, place)
+        if run[index] != place:
+            return
+        del run[index]
+        if run:
+            self._ends[at] = run[-1]
+        else:
+            del self._runs[at], self._ends[at]
 
     def after(self, place: Place | None) -> Sequence[Place]:
         """Return the places that follow one, whether or not it is still there."""
-        start = 0 if place is None else bisect_right(self._places, place)
-        return self._places[start:]
-
-
-def key_at(place: Place) -> JobKey:
-    """Return the job that stands there."""
-    return JobKey(place[2], place[3])
+        at = 0 if place is None else bisect_right(self._ends, place)
+        found = list(chain.from_iterable(self._runs[at:]))
+        return found if place is None else found[bisect_right(found, place) :]

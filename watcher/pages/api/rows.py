@@ -9,14 +9,14 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
 
 from watcher.core.model import JobKey, JobRecord, Phase, shows_the_same
 from watcher.pages.api.asking import Filter
-from watcher.pages.api.order import Order, Place, has_failures, key_at
+from watcher.pages.api.order import Order, Place, has_failures
+from watcher.pages.api.texts import Texts, texts_of
 from watcher.pages.api.views import Digest, Shown, digest, moment, row
 from watcher.ports import Board
 
@@ -24,11 +24,9 @@ NextDue = Callable[[JobKey], float | None]
 Clock = Callable[[], float]
 
 SLICE = 200
-"""Jobs that are looked at without a pause."""
-MANY = 1000
-"""Changes at once, above which an order is rather made anew."""
-
-Move: TypeAlias = tuple[JobRecord | None, JobRecord | None]
+"""Jobs that are taken in without a pause."""
+GLANCE = 2000
+"""Jobs that are gone through without a pause."""
 
 
 @dataclass(slots=True)
@@ -37,10 +35,12 @@ class _Row:
 
     Attributes:
         version: Of the board, when it last changed in more than its looks.
+        texts: In which a search looks, each once.
     """
 
     record: JobRecord
     version: int
+    texts: Sequence[str]
     digest: Digest | None = None
 
 
@@ -80,8 +80,9 @@ class Rows:
         self._next_due = next_due
         self._now = now
         self._turn = anyio.Lock()
-        self._rows: dict[JobKey, _Row] = {}
+        self._rows: dict[tuple[str, str], _Row] = {}  # by a JobKey, or its like
         self._orders: dict[str, Order] = {}
+        self._texts = Texts()
         self._counts: Counter[tuple[str, Phase]] = Counter()
         self._failing: Counter[str] = Counter()
 
@@ -91,37 +92,33 @@ class Rows:
             version = self.board.version
             changed = self.board.changed_since(self.version)
             if changed is None:
-                changed = [*self._rows, *self.board.records]
-            moved: list[Move] = []
+                changed = [JobKey(*each) for each in self._rows]
+                changed += self.board.records
             for number, key in enumerate(changed, 1):
-                moved += self._take(key)
+                self._take(key)
                 if number % SLICE == 0:
                     await anyio.lowlevel.checkpoint()
-            self._reorder(moved)
             self.version = version
         return version
 
-    def _reorder(self, moved: Sequence[Move]) -> None:
-        if len(moved) > MANY:
-            self._orders.clear()
-        for order in self._orders.values():
-            for before, after in moved:
-                order.move(before, after)
-
-    def _take(self, key: JobKey) -> Sequence[Move]:
-        """Take in one job as it is now; return what it was and is, where that differs."""
+    def _take(self, key: JobKey) -> None:
+        """Take in one job as it is now."""
         known, record = self._rows.get(key), self.board.records.get(key)
         before = known.record if known else None
         if known and before and record and _looks_the_same(before, record):
             known.record = record
-            return ()
+            return
+        texts: Sequence[str] = ()
         if record is None:
             self._rows.pop(key, None)
         else:
-            self._rows[key] = _Row(record, self.board.version_of(key))
+            texts = texts_of(record)
+            self._rows[key] = _Row(record, self.board.version_of(key), texts)
+        self._texts.change(known.texts if known else (), texts)
+        for order in self._orders.values():
+            order.move(before, record)
         self._count(before, -1)
         self._count(record, 1)
-        return ((before, record),)
 
     def _count(self, record: JobRecord | None, by: int) -> None:
         if record is None:
@@ -175,44 +172,63 @@ class Rows:
     def admitted(self, key: JobKey, which: Filter) -> bool:
         """Whether a job is shown, and asked for."""
         row = self._rows.get(key)
-        return row is not None and which.admits(row.record)
+        if row is None or not which.admits(row.record):
+            return False
+        sought = which.sought
+        return sought in key.job_id.casefold() or any(
+            sought in text.casefold() for text in row.texts
+        )
 
     async def pick(
         self, which: Filter, sort: str, after: Place | None, limit: int
     ) -> Picked:
         """Choose a page of the list."""
-        order = self._orders.get(sort)
-        if order is None:
-            records = [row.record for row in self._rows.values()]
-            order = self._orders[sort] = Order(sort, records)
-        if not which.q:
-            return self._pick_quickly(which, order.after(after), limit)
-        return await self._pick_by_search(which, order, after, limit)
-
-    def _pick_quickly(
-        self, which: Filter, places: Sequence[Place], limit: int
-    ) -> Picked:
+        order = await self._order(sort)
+        if which.sought:
+            return await self._pick_by_search(which, order, after, limit)
         counts = self.counts(which.target)
         total = sum(counts[phase] for phase in which.phases or Phase)
         found: list[Place] = []
-        for place in places:
-            if self.admitted(key_at(place), which):
+        for number, place in enumerate(order.after(after) if total else (), 1):
+            row = self._rows.get(place[2:])
+            if row is not None and which.admits(row.record):
                 found.append(place)
                 if len(found) > limit:
                     break
+            if number % GLANCE == 0:
+                await anyio.lowlevel.checkpoint()
         return _picked(found, limit, total)
+
+    async def _order(self, sort: str) -> Order:
+        """Return an order; made a slice at a time where nobody has asked for it yet."""
+        async with self._turn:
+            if sort not in self._orders:
+                order = Order(sort)
+                for number, row in enumerate(self._rows.values(), 1):
+                    order.put(row.record)
+                    if number % SLICE == 0:
+                        await anyio.lowlevel.checkpoint()
+                self._orders[sort] = order
+            return self._orders[sort]
 
     async def _pick_by_search(
         self, which: Filter, order: Order, after: Place | None, limit: int
     ) -> Picked:
+        matching = await self._texts.matching(which.sought)
+        sought, rows = which.sought, self._rows
         found: list[Place] = []
         total = 0
         for number, place in enumerate(order.after(None), 1):
-            if self.admitted(key_at(place), which):
+            row = rows.get(place[2:])
+            if row is None or (
+                matching.isdisjoint(row.texts) and sought not in place[3].casefold()
+            ):
+                pass
+            elif which.admits(row.record):
                 total += 1
                 if len(found) <= limit and (after is None or place > after):
                     found.append(place)
-            if number % SLICE == 0:
+            if number % GLANCE == 0:
                 await anyio.lowlevel.checkpoint()
         return _picked(found, limit, total)
 
@@ -237,7 +253,7 @@ class Rows:
 
 
 def _picked(found: Sequence[Place], limit: int, total: int) -> Picked:
-    keys = [key_at(place) for place in found[:limit]]
+    keys = [JobKey(*place[2:]) for place in found[:limit]]
     return Picked(keys, total, found[limit - 1] if len(found) > limit else None)
 
 
