@@ -24,6 +24,7 @@ from watcher.client.transport import open_session
 from watcher.core.errors import HostError, SettingsError, WatcherError
 from watcher.core.model import JobKey, check_job_id
 from watcher.core.transitions import rfc3339
+from watcher.daemon.collecting import spare_what_lives
 from watcher.daemon.notify import open_notifier
 from watcher.daemon.rooms import Outside, Rooms
 from watcher.daemon.signals import Wishes, heeding
@@ -144,7 +145,10 @@ async def run(
         started(Started(url))
         _tell_start(settings, rooms.board, url)
         outside.notifier.ready()
-        await rooms.work()
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(spare_what_lives)
+            await rooms.work()
+            beside.cancel_scope.cancel()
         return rooms.ending.exit_code
 
 
