@@ -394,6 +394,9 @@ def test_trouble_is_told_in_words_with_what_to_do(tab):
         expect(alarms).to_contain_text("prod: the cloud cannot be reached (1 job)")
         expect(alarms).to_contain_text("Look at the network")
         expect(tab.page.locator(".fresh")).to_contain_text("Oldest answer")
+        title = tab.page.locator("h1")
+        expect(title).to_have_text("2 jobs running, none failed, as last answered")
+        expect(title).to_have_attribute("data-state", "stale")
         watcher.api.locked = True
         expect(alarms).to_contain_text("the access key was refused", timeout=15_000)
         expect(alarms).to_contain_text("Put a right key in place")

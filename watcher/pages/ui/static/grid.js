@@ -14,8 +14,9 @@ export function taskGrid(picked) {
     "figcaption",
     { class: "legend" },
     LEGEND.map((phase) => mark(phase)),
+    tip,
   );
-  const figure = el("figure", { class: "grid" }, canvas, tip, legend);
+  const figure = el("figure", { class: "grid" }, canvas, legend);
   let tasks = [],
     side = 18,
     gap = 2,

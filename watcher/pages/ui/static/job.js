@@ -62,6 +62,17 @@ export function showJob(main, target, jobId) {
       { "aria-labelledby": "tasks-title" },
       el("h2", { id: "tasks-title" }, "Tasks"),
       grid.figure,
+    ),
+    el(
+      "section",
+      { "aria-labelledby": "timeline-title" },
+      el("h2", { id: "timeline-title" }, "What happened"),
+      happened.list,
+    ),
+    el(
+      "section",
+      { "aria-labelledby": "servers-title" },
+      el("h2", { id: "servers-title" }, "Server by server"),
       el(
         "div",
         { class: "tools" },
@@ -73,12 +84,6 @@ export function showJob(main, target, jobId) {
         ),
       ),
       tasks,
-    ),
-    el(
-      "section",
-      { "aria-labelledby": "timeline-title" },
-      el("h2", { id: "timeline-title" }, "What happened"),
-      happened.list,
     ),
     facts,
   );
@@ -107,7 +112,14 @@ export function showJob(main, target, jobId) {
         " › ",
         el("a", { href: `/?target=${encodeURIComponent(target)}` }, said(target)),
       ),
-      el("h1", {}, said(job.name || job.job_id)),
+      el(
+        "h1",
+        {
+          class: (job.name ?? "").length > 60 ? "long" : null,
+          "data-state": { failed: "bad", succeeded: "good" }[job.phase] ?? null,
+        },
+        said(job.name || job.job_id),
+      ),
       el(
         "p",
         { class: "ids" },

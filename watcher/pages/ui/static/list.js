@@ -20,7 +20,9 @@ export function showList(main) {
     next = null,
     stop = null,
     dirty = false,
-    wait = null;
+    wait = null,
+    counted = null,
+    stale = false; // whether something keeps answers from coming
 
   const title = el("h1", { "aria-live": "polite" }, "Jobs");
   const fresh = el("div", { class: "freshness" });
@@ -95,7 +97,9 @@ export function showList(main) {
     return words.size ? `/?${words}` : "/";
   };
 
-  function drawCounts({ counts, failing }) {
+  function drawCounts(body) {
+    counted = body;
+    const { counts, failing } = body;
     const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
     const chosen = get("phase");
     const chip = (phase, label, count) =>
@@ -124,7 +128,7 @@ export function showList(main) {
         (phase) => counts[phase] || phase === chosen || phase === "failed" || phase === "active",
       ).map((phase) => chip(phase, phase, counts[phase] ?? 0)),
     );
-    const text = !all
+    const told = !all
       ? "Nothing is watched yet"
       : counts.failed
         ? `${number(counts.failed)} of ${many(all, "job")} failed${failing ? `, ${number(failing)} more ${failing === 1 ? "is" : "are"} failing` : ""}`
@@ -133,8 +137,15 @@ export function showList(main) {
           : counts.active
             ? `${many(counts.active, "job")} running, none failed`
             : `${many(all, "job")}, none failed`;
+    const text = all && stale ? `${told}, as last answered` : told;
     if (title.textContent !== text) title.textContent = text;
-    title.dataset.state = !all ? "" : counts.failed || failing ? "bad" : "good";
+    title.dataset.state = !all
+      ? ""
+      : counts.failed || failing
+        ? "bad"
+        : stale
+          ? "stale"
+          : "good";
     document.title =
       counts.failed + failing
         ? `✕ ${number(counts.failed + failing)} with failures · devserver-watcher`
@@ -182,14 +193,9 @@ export function showList(main) {
     const filtered = get("q") || get("phase") || get("target");
     const empty = rows.size
       ? null
-      : el(
-          "p",
-          { class: "empty" },
-          filtered
-            ? "No job matches. "
-            : "Add a job id under targets.*.jobs, to a job file, or with POST /api/v1/jobs; it shows up here within a second.",
-          filtered ? el("a", { href: "/" }, "Show all jobs") : null,
-        );
+      : filtered
+        ? el("p", { class: "empty" }, "No job matches. ", el("a", { href: "/" }, "Show all jobs"))
+        : beginning();
     fill(
       foot,
       ...[
@@ -202,6 +208,22 @@ export function showList(main) {
       ].filter(Boolean),
     );
   }
+
+  const beginning = () =>
+    el(
+      "div",
+      { class: "empty begin" },
+      el("p", {}, "A job shows up here as soon as it is watched. Give its id in one of three ways:"),
+      el(
+        "dl",
+        {},
+        [
+          ["in the configuration", "targets: {prod: {jobs: [JOB_ID]}}"],
+          ["in a job file, a line", "echo JOB_ID >> /etc/devserver-watcher/jobs.d/mine.txt"],
+          ["over HTTP", `POST /api/v1/jobs {"target": "prod", "job_id": "JOB_ID"}`],
+        ].map(([how, code]) => el("div", {}, el("dt", {}, how), el("dd", {}, el("code", {}, code)))),
+      ),
+    );
 
   async function load() {
     const words = filters();
@@ -244,6 +266,12 @@ export function showList(main) {
     );
   }
 
+  function worry(found) {
+    fill(alarms, ...found.map(card));
+    if (stale === (stale = found.some((one) => one.grave)) || !counted) return;
+    drawCounts(counted);
+  }
+
   let frame = null;
   function heard(name, data) {
     if (name === "counts") {
@@ -276,7 +304,7 @@ export function showList(main) {
       const watcher = await ask("/api/v1/watcher");
       setClock(watcher.now);
       fill(fresh, freshness(watcher));
-      fill(alarms, ...troubles(watcher).map(card));
+      worry(troubles(watcher));
       byId("version").textContent = `version ${watcher.version}`;
       if (watcher.targets.length > 1 || get("target")) {
         targets.hidden = false;
@@ -290,14 +318,13 @@ export function showList(main) {
       }
     } catch {
       live("broken", "not answering");
-      fill(
-        alarms,
-        card({
+      worry([
+        {
           grave: true,
           text: "The watcher does not answer: what you see is as it was",
           help: "Look whether it runs: systemctl status devserver-watcher, or the state of its Pod. This page goes on by itself once it answers.",
-        }),
-      );
+        },
+      ]);
     }
   });
 }

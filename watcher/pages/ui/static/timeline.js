@@ -5,6 +5,7 @@ import { el, fill, said } from "./dom.js";
 import { PHASES, clock, exact, many, number, taskPhase } from "./words.js";
 
 const WINDOW = 200;
+const FIRST = 12;
 const MOST_EVENTS = 5000;
 
 export function timeline(target, jobId) {
@@ -23,12 +24,34 @@ export function timeline(target, jobId) {
     return { events, whole: true };
   }
 
+  let all = false;
+  const more = (count) =>
+    count > 0
+      ? el(
+          "li",
+          {},
+          el(
+            "button",
+            {
+              type: "button",
+              class: "button",
+              onclick: () => {
+                all = true;
+                draw();
+              },
+            },
+            `Show ${many(count, "earlier line")}`,
+          ),
+        )
+      : null;
+
   async function draw() {
     try {
       const { events, whole } = await read();
-      const lines = folded(events).reverse().slice(0, WINDOW).map(drawn);
+      const groups = folded(events).reverse().slice(0, WINDOW);
+      const lines = groups.slice(0, all ? WINDOW : FIRST).map(drawn);
       const rest = `Only the first ${number(MOST_EVENTS)} events are shown; the others are in the JSON.`;
-      fill(list, lines, whole ? null : el("li", {}, rest));
+      fill(list, lines, more(groups.length - lines.length), whole ? null : el("li", {}, rest));
       if (!events.length)
         fill(list, el("li", { class: "quiet" }, "Nothing is in the journal of this job."));
     } catch {

@@ -54,7 +54,7 @@ export function progress(statuses) {
   const counts = byPhase(statuses);
   const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
   if (!all)
-    return el("div", { class: "progress" }, el("p", { class: "quiet" }, "no tasks told yet"));
+    return el("div", { class: "progress" }, el("p", { class: "quiet" }, "no tasks"));
   const done = all - (counts.active ?? 0) - (counts.unknown ?? 0);
   const bar = el("div", { class: "bar", "aria-hidden": "true" });
   for (const phase of BAR) {
