@@ -161,7 +161,7 @@ async def measure(way, jobs, interval):
     chance = random.Random(0)
     store = MemoryStore(now=clock.wall)
     targets = {"prod": prod(cloud, way, interval)}
-    committer = Committer(board, store, store, observer, wall=clock.wall)
+    committer = Committer(board, store, observer, wall=clock.wall)
     poller = Poller(targets, board, committer, observer, chance=chance.random)
     keys = [JobKey("prod", job_id) for job_id in cloud.job_ids]
     await committer.begin(dict.fromkeys(keys, cloud.options.project_id))

@@ -1,15 +1,16 @@
 """The one home of fakes: doors that do as they are told and note what was asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import anyio
 
-from watcher.core.errors import ApiError, ServerError, StoreError
+from watcher.core.errors import ApiError, LeaseLost, ServerError, StoreError
 from watcher.core.model import Job, JobKey, JournalEvent, Snapshot, Task
-from watcher.ports import ALWAYS_HELD
+from watcher.ports import ALWAYS_HELD, Fence, LeaseTable
 from watcher.simulator import Clock, SimulatorOptions
 from watcher.simulator.answers import RawRequest
 from watcher.simulator.simulation import Simulator
@@ -79,9 +80,7 @@ class FakeStore:
         self.kept = set()
         self.broken = False
         self.journal: list[JournalEvent] = []
-
-    async def hold(self):
-        return ALWAYS_HELD
+        self.leases = None
 
     async def watched(self):
         return frozenset(self.kept)
@@ -135,6 +134,135 @@ class FakeObserver:
 
     def told(self, transitions):
         self.transitions.extend(transitions)
+
+
+@dataclass(slots=True)
+class Lease:
+    owner: str | None
+    epoch: int
+    until: float
+    targets: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTable:
+    """What the replicas of one process share.
+
+    Attributes:
+        now: The clock of all, in seconds from anywhere.
+    """
+
+    now: Callable[[], float]
+    leases: dict[str, Lease] = field(default_factory=dict)
+    replicas: dict[str, float] = field(default_factory=dict)
+
+    def holder(self, unit: str) -> str | None:
+        """Return who holds a unit, if anybody does."""
+        lease = self.leases.get(unit)
+        return lease.owner if lease and lease.until > self.now() else None
+
+    def is_free(self, unit: str, targets: Collection[str]) -> bool:
+        """Tell whether nobody holds a unit, nor one of its targets by another name."""
+        return self.holder(unit) is None and not any(
+            lease.targets.intersection(targets) and self.holder(name)
+            for name, lease in self.leases.items()
+            if name != unit
+        )
+
+
+class MemoryLeases:
+    """The `Leases` port on a table that several of them share.
+
+    Args:
+        table: That they share.
+        owner: Name of this replica.
+        ttl: Seconds from a renewal to the end of a lease.
+    """
+
+    def __init__(self, table: SharedTable, owner: str, ttl: float) -> None:
+        self._table = table
+        self._ttl = ttl
+        self.owner = owner
+
+    async def renew(self) -> Mapping[str, int]:
+        """Extend all that this replica holds, and be counted among those alive."""
+        until = self._table.now() + self._ttl
+        self._table.replicas[self.owner] = until
+        mine = self._mine()
+        for lease in mine.values():
+            lease.until = until
+        return {unit: lease.epoch for unit, lease in mine.items()}
+
+    async def take(
+        self, units: Mapping[str, Collection[str]], most: int
+    ) -> Mapping[str, int]:
+        """Take up to `most` of these units that are free."""
+        taken: dict[str, int] = {}
+        for unit, targets in units.items():
+            if len(taken) < most and self._table.is_free(unit, targets):
+                before = self._table.leases.get(unit)
+                taken[unit] = before.epoch + 1 if before else 1
+                self._table.leases[unit] = Lease(
+                    self.owner,
+                    taken[unit],
+                    self._table.now() + self._ttl,
+                    frozenset(targets),
+                )
+        return taken
+
+    async def release(self, units: Collection[str]) -> None:
+        """Let go of what is held of these."""
+        for unit, lease in self._mine().items():
+            if unit in units:
+                lease.owner = None
+
+    async def leave(self) -> None:
+        """Let go of everything, and be counted no more."""
+        await self.release(self._mine())
+        self._table.replicas.pop(self.owner, None)
+
+    async def owners(self) -> LeaseTable:
+        """Return who holds what."""
+        alive = [until > self._table.now() for until in self._table.replicas.values()]
+        holders = {unit: self._table.holder(unit) for unit in self._table.leases}
+        return LeaseTable(holders, sum(alive))
+
+    def check(self, fence: Fence, targets: Collection[str]) -> None:
+        """Let a commit of these targets through.
+
+        Raises:
+            LeaseLost: Some of them are not held under the fence any more.
+        """
+        lost = {
+            unit
+            for unit in fence.units_of(targets)
+            if self._table.holder(unit) != fence.owner
+            or self._table.leases[unit].epoch != fence.epochs[unit]
+        }
+        if lost:
+            raise LeaseLost(lost)
+
+    def _mine(self) -> dict[str, Lease]:
+        return {
+            unit: lease
+            for unit, lease in self._table.leases.items()
+            if lease.owner == self.owner
+        }
+
+
+class ReplicaStore:
+    """One replica's view of a store that several share."""
+
+    def __init__(self, shared, leases: MemoryLeases):
+        self._shared = shared
+        self.leases = leases
+
+    def __getattr__(self, name):
+        return getattr(self._shared, name)
+
+    async def commit(self, steps, fence):
+        self.leases.check(fence, {step.record.key.target for step in steps})
+        return await self._shared.commit(steps, fence)
 
 
 def keys(count, target="prod"):

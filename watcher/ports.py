@@ -13,7 +13,7 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from watcher.core.errors import Reason, SinkError
+from watcher.core.errors import LeaseLost, Reason, SinkError
 from watcher.core.model import (
     JobKey,
     JobRecord,
@@ -117,12 +117,25 @@ class Fence:
     """The leases under which something is committed.
 
     Attributes:
-        owner: Which replica holds them.
+        owner: Which replica holds them; nobody, where there are no leases.
         epochs: By unit of lease, how often it had changed hands when it was taken.
+        units: The unit of each target.
     """
 
     owner: str
     epochs: Mapping[str, int] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def units_of(self, targets: Collection[str]) -> frozenset[str]:
+        """Return the units under whose leases a commit of these targets is made.
+
+        Raises:
+            LeaseLost: One of them is not among those held.
+        """
+        units = frozenset(self.units.get(name, name) for name in targets)
+        if not_held := units - self.epochs.keys():
+            raise LeaseLost(not_held)
+        return units
 
 
 ALWAYS_HELD = Fence(owner="")
@@ -152,7 +165,9 @@ class Records(Protocol):
             id is in the journal already is left out.
 
         Raises:
-            StoreError: Nothing of it was written.
+            LeaseLost: A lease of the fence is another's, or past. Nothing was written.
+            StoreError: Nothing of it was written, or it is not known whether all of it
+                was: the same commit may be made again.
         """
 
     async def forget(self, keys: Collection[JobKey]) -> None:
@@ -200,11 +215,16 @@ class Outbox(Protocol):
     """Which events each sink is owed."""
 
     async def undelivered(
-        self, sink: str, limit: int, held: Collection[JobKey] = ()
+        self,
+        sink: str,
+        limit: int,
+        held: Collection[JobKey] = (),
+        targets: Collection[str] | None = None,
     ) -> Sequence[JournalEvent]:
         """Return the oldest events that a sink has not taken yet.
 
-        Events of the jobs in `held` are left out.
+        Events of the jobs in `held` are left out; of other targets than `targets` too,
+        unless it is None.
 
         Raises:
             StoreError: They cannot be read.
@@ -217,8 +237,8 @@ class Outbox(Protocol):
             StoreError: They are still owed.
         """
 
-    async def backlog(self, sink: str) -> int:
-        """Count the events that a sink has not taken yet.
+    async def backlog(self, sink: str, targets: Collection[str] | None = None) -> int:
+        """Count the events of these targets, or of all, that a sink has not taken yet.
 
         Raises:
             StoreError: They cannot be counted.
@@ -268,15 +288,69 @@ class Notes(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseTable:
+    """Who holds what, as the store had it a moment ago.
+
+    Attributes:
+        holders: By unit that was ever held, its owner; None: it is free.
+        replicas: How many are alive, this one included once it has renewed.
+    """
+
+    holders: Mapping[str, str | None]
+    replicas: int
+
+
 class Leases(Protocol):
-    """Which units of work are this replica's own."""
+    """Which units of work are this replica's own, among replicas that share a store.
 
-    async def hold(self) -> Fence:
-        """Return under what to commit; waits until there is a lease."""
+    Any call raises StoreError where the store cannot be asked; what was asked for has
+    happened or has not.
+    """
+
+    @property
+    def owner(self) -> str:
+        """Name of this replica, another one at each start."""
+
+    async def renew(self) -> Mapping[str, int]:
+        """Extend all that this replica holds, and be counted among those alive.
+
+        Returns:
+            By unit its epoch. What is in it is held for a whole lease from when it was
+            asked for, even where it had run out and nobody came; nothing else is held.
+        """
+
+    async def take(
+        self, units: Mapping[str, Collection[str]], most: int
+    ) -> Mapping[str, int]:
+        """Take up to `most` of these units that are free; waits for nobody.
+
+        One with a target that is part of another unit, which somebody holds, is not.
+
+        Args:
+            units: By name of a unit its targets.
+            most: How many to take at most.
+
+        Returns:
+            By unit that was free and is held now, its new epoch.
+        """
+
+    async def release(self, units: Collection[str]) -> None:
+        """Let go of what is held of these, for anybody to take at once."""
+
+    async def leave(self) -> None:
+        """Let go of everything, and be counted no more."""
+
+    async def owners(self) -> LeaseTable:
+        """Return who holds what."""
 
 
-class Store(Records, Journal, Outbox, WatchList, Notes, Leases, Protocol):
+class Store(Records, Journal, Outbox, WatchList, Notes, Protocol):
     """All that is kept over restarts, for who puts the daemon together."""
+
+    @property
+    def leases(self) -> Leases | None:
+        """Where several replicas share the store; None: every lease is one's own."""
 
 
 class Postponed(SinkError):  # noqa: N818

@@ -37,7 +37,7 @@ class House:
         self.served = set()
         self.woken = 0
         committer = Committer(
-            self.board, self.store, self.store, FakeObserver(), wall=lambda: self.now
+            self.board, self.store, FakeObserver(), wall=lambda: self.now
         )
         self.list = WatchList(
             self.targets,

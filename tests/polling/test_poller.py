@@ -54,9 +54,7 @@ class Rig:
         }
         self.board = Board()
         wall = lambda: START + anyio.current_time()  # noqa: E731
-        self.committer = Committer(
-            self.board, self.store, self.store, self.observer, wall=wall
-        )
+        self.committer = Committer(self.board, self.store, self.observer, wall=wall)
         self.poller = Poller(
             self.targets,
             self.board,

@@ -12,11 +12,13 @@ WatcherError
 │   ├── JobNotFound    an answer that names the job as missing
 │   └── Malformed      not JSON, wrong shape, too large, another job's id
 ├── StoreError         keep what is pending, retry, announce nothing uncommitted
+│   └── LeaseLost      another replica may hold it: stop asking, commit nothing of it
 └── SinkError          that sink's own task retries, or gives up what can never be taken
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import ClassVar, TypedDict, Unpack
 
@@ -86,6 +88,22 @@ class SourceError(WatcherError):
 
 class StoreError(WatcherError):
     """The store could not be opened, read or written."""
+
+
+class LeaseLost(StoreError):  # noqa: N818
+    """Something was to be committed under a lease that is not held any more.
+
+    Nothing of the commit was written.
+
+    Attributes:
+        units: Whose lease it was; a target that no lease names stands for itself.
+    """
+
+    def __init__(self, units: Collection[str]) -> None:
+        super().__init__(
+            f"the lease of {', '.join(sorted(units))} is not held any more"
+        )
+        self.units = frozenset(units)
 
 
 class SinkError(WatcherError):

@@ -51,9 +51,7 @@ def join(  # noqa: PLR0913 - one for each thing that a room is handed
         fault_point: Called with the name of each step of a commit.
     """
     fleet = Fleet(open_door)
-    committer = Committer(
-        board, store, store, observer, wall=wall, fault_point=fault_point
-    )
+    committer = Committer(board, store, observer, wall=wall, fault_point=fault_point)
     poller = Poller(
         fleet.targets, board, committer, observer, chance=chance, turned=turned
     )

@@ -16,7 +16,7 @@ from watcher.settings.schema import Settings
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at the files that settings come from."""
-FIXED = ("log", "server", "store", "sinks", "journal")
+FIXED = ("log", "server", "store", "sinks", "journal", "replica")
 """Sections that are in force from one start to the next."""
 
 log = structlog.get_logger()

@@ -25,7 +25,7 @@ from watcher.core.model import (
 from watcher.core.schedule import TICK
 from watcher.core.tracker import advance, resumed
 from watcher.polling.board import Board
-from watcher.ports import Leases, Observer, Records
+from watcher.ports import ALWAYS_HELD, Fence, Observer, Records
 
 MOST_PENDING = 10_000
 """Jobs with uncommitted transitions; above it nothing is asked until these are."""
@@ -65,10 +65,10 @@ class Committer:
         self,
         board: Board,
         store: Records,
-        leases: Leases,
         observer: Observer,
         *,
         wall: Callable[[], float],
+        fence: Callable[[], Fence] = lambda: ALWAYS_HELD,
         fault_point: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Make a committer that knows nothing yet.
@@ -76,17 +76,17 @@ class Committer:
         Args:
             board: Where committed records are shown; nobody else writes there.
             store: Where records and transitions are committed.
-            leases: Under which fence they are.
             observer: Told of commits and of what they told.
             wall: Wall clock, Unix seconds.
+            fence: Under which leases they are, asked at each commit.
             fault_point: Called with the name of each step; for tests that end the
                 process there.
         """
         self._board = board
         self._store = store
-        self._leases = leases
         self._observer = observer
         self._wall = wall
+        self._fence = fence
         self._fault_point = fault_point
         self._life = wall()
         self._pending: dict[JobKey, Step] = {}
@@ -224,7 +224,7 @@ class Committer:
             return
         self._began = anyio.current_time()
         try:
-            await self._store.commit(steps, await self._leases.hold())
+            await self._store.commit(steps, self._fence())
         except StoreError as exc:
             self._take_back()
             self._note_failure(exc, len(steps))

@@ -404,6 +404,16 @@ class Store(Section):
     )
 
 
+class Replica(Section):
+    """How several replicas share a store."""
+
+    lease: Annotated[Interval, Field(ge=5, le=300)] = Field(
+        15.0,
+        description="how long what a replica watches stays its own once it cannot say "
+        "so any more, 5s to 5m; another one takes it over then",
+    )
+
+
 class Journal(Section):
     """How much of the journal is kept."""
 
@@ -438,6 +448,7 @@ class Settings(BaseSettings):
     server: Server = Server()
     store: Store = Store()
     journal: Journal = Journal()
+    replica: Replica = Replica()
     sinks: tuple[AnySink, ...] = Field(
         (),
         description="receivers of events, each of a kind and a name of its own",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from watcher.core.model import JobKey, JobRecord, JournalEvent, Step
@@ -21,6 +21,8 @@ class MemoryStore:
         sinks: Names of the sinks that each event is owed to.
         retention: How much of the journal is kept.
     """
+
+    leases = None
 
     def __init__(
         self,
@@ -85,13 +87,24 @@ class MemoryStore:
         return events
 
     async def undelivered(
-        self, sink: str, limit: int, held: Collection[JobKey] = ()
+        self,
+        sink: str,
+        limit: int,
+        held: Collection[JobKey] = (),
+        targets: Collection[str] | None = None,
     ) -> Sequence[JournalEvent]:
         """Return the oldest events that a sink has not taken yet."""
-        owed = self._outbox.get(sink, {}).values()
         left_out = frozenset(held)
+        owed = self._owed(sink, targets)
         free = (event for event in owed if event.transition.key not in left_out)
         return list(islice(free, limit))
+
+    def _owed(
+        self, sink: str, targets: Collection[str] | None
+    ) -> Iterator[JournalEvent]:
+        for event in self._outbox.get(sink, {}).values():
+            if targets is None or event.transition.key.target in targets:
+                yield event
 
     async def delivered(self, sink: str, seqs: Collection[int]) -> None:
         """Remember that a sink took these events."""
@@ -99,9 +112,9 @@ class MemoryStore:
         for seq in seqs:
             owed.pop(seq, None)
 
-    async def backlog(self, sink: str) -> int:
+    async def backlog(self, sink: str, targets: Collection[str] | None = None) -> int:
         """Count the events that a sink has not taken yet."""
-        return len(self._outbox.get(sink, {}))
+        return sum(1 for _ in self._owed(sink, targets))
 
     async def read(
         self, after: int, limit: int, job_id: str | None = None
@@ -161,7 +174,3 @@ class MemoryStore:
     async def notes(self) -> Mapping[str, str]:
         """Return the kept texts, by name."""
         return dict(self._notes)
-
-    async def hold(self) -> Fence:
-        """Return the fence of a store that is always one's own."""
-        return ALWAYS_HELD

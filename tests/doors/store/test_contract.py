@@ -8,7 +8,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from tests.doors.store.conftest import Clock, ids, opened, step
+from tests.doors.store.conftest import Clock, ids, opened, step, transition
 from watcher.core.model import Job, JobKey, JobRecord, Snapshot
 from watcher.core.tracker import advance, begin
 from watcher.ports import ALWAYS_HELD, Pruned, Retention
@@ -279,11 +279,23 @@ async def test_growth_goes_by_numbers_given_and_not_by_what_is_kept(open_one, cl
         assert await highest(store, 0) == 2
 
 
-async def test_a_lease_of_a_store_that_one_daemon_opens_is_always_held(open_one):
+async def test_a_store_that_one_daemon_opens_has_no_leases(open_one):
     async with open_one() as store:
-        fence = await store.hold()
-        assert fence == ALWAYS_HELD
-        assert len(await store.commit([step("a", "1")], fence)) == 1
+        assert store.leases is None
+        assert len(await store.commit([step("a", "1")], ALWAYS_HELD)) == 1
+
+
+async def test_what_a_sink_is_owed_of_some_targets(open_one):
+    elsewhere = replace(step("b", "2"), transitions=(transition("2", "b", "test"),))
+    async with open_one("log") as store:
+        await store.commit([step("a", "1"), elsewhere, step("c", "3")])
+        assert ids(await store.undelivered("log", 10, targets=["prod"])) == ["1", "3"]
+        assert ids(await store.undelivered("log", 10, {A}, ["prod"])) == ["3"]
+        assert ids(await store.undelivered("log", 10, targets=["test"])) == ["2"]
+        assert await store.undelivered("log", 10, targets=[]) == []
+        counts = [["prod"], ["test", "prod"], ["x"], [], None]
+        owed = [await store.backlog("log", targets) for targets in counts]
+        assert owed == [2, 3, 0, 0, 3]
 
 
 async def test_an_empty_commit_is_nothing(open_one):

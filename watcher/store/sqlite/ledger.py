@@ -29,6 +29,14 @@ _UNTOLD = """
 """Jobs that are no longer watched and of which the journal keeps no event."""
 
 
+_OWED = """
+    FROM outbox CROSS JOIN journal USING (seq)
+    WHERE sink = :sink AND (:targets IS NULL
+      OR target IN (SELECT value FROM json_each(:targets)))
+"""
+"""What a sink is owed of some targets, or of all."""
+
+
 class Ledger:
     """The tables of one open database, for its only writer.
 
@@ -164,15 +172,18 @@ class Ledger:
         return JournalEvent(cursor.lastrowid, transition)
 
     def undelivered(
-        self, sink: str, limit: int, held: Collection[JobKey]
+        self,
+        sink: str,
+        limit: int,
+        held: Collection[JobKey],
+        targets: Collection[str] | None,
     ) -> list[JournalEvent]:
         """Return the oldest events that a sink has not taken, and note the hand-out."""
-        left_out = msgspec.json.encode(["/".join(key) for key in held]).decode()
+        left_out = _as_json("/".join(key) for key in held)
         rows = self._db.execute(
-            "SELECT seq, body FROM outbox CROSS JOIN journal USING (seq)"
-            " WHERE sink = ? AND target || '/' || job_id NOT IN"
-            " (SELECT value FROM json_each(?)) ORDER BY outbox.seq LIMIT ?",
-            (sink, left_out, limit),
+            f"SELECT seq, body {_OWED} AND target || '/' || job_id NOT IN"  # noqa: S608
+            " (SELECT value FROM json_each(:held)) ORDER BY outbox.seq LIMIT :limit",
+            {**_owed(sink, targets), "held": left_out, "limit": limit},
         ).fetchall()
         before = self._offered_before.get(sink, 0)
         events = [_event(seq, body, offered_before=before) for seq, body in rows]
@@ -193,10 +204,12 @@ class Ledger:
                 [(sink, seq) for seq in seqs],
             )
 
-    def backlog(self, sink: str) -> int:
+    def backlog(self, sink: str, targets: Collection[str] | None) -> int:
         """Count the events that a sink has not taken yet."""
-        query = "SELECT count(*) FROM outbox WHERE sink = ?"
-        return int(self._db.execute(query, (sink,)).fetchone()[0])
+        query = f"SELECT count(*) {_OWED}"
+        if targets is None:  # without a look at each event
+            query = "SELECT count(*) FROM outbox WHERE sink = :sink"
+        return int(self._db.execute(query, _owed(sink, targets)).fetchone()[0])
 
     def read(self, after: int, limit: int, job_id: str | None) -> list[JournalEvent]:
         """Return events with `seq > after`, oldest first."""
@@ -290,6 +303,14 @@ class Ledger:
             self._db.executemany(
                 "DELETE FROM watched WHERE target = ? AND job_id = ?", keys
             )
+
+
+def _owed(sink: str, targets: Collection[str] | None) -> dict[str, object]:
+    return {"sink": sink, "targets": None if targets is None else _as_json(targets)}
+
+
+def _as_json(texts: Iterable[str]) -> str:
+    return msgspec.json.encode(list(texts)).decode()
 
 
 def highest_seq(db: sqlite3.Connection) -> int:

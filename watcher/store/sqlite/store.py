@@ -67,6 +67,8 @@ class SqliteStore:
         fault_point: Called with the name of each step; for tests that end the process.
     """
 
+    leases = None
+
     def __init__(
         self,
         path: Path,
@@ -124,21 +126,27 @@ class SqliteStore:
         return await self._run(lambda ledger: ledger.commit(steps))
 
     async def undelivered(
-        self, sink: str, limit: int, held: Collection[JobKey] = ()
+        self,
+        sink: str,
+        limit: int,
+        held: Collection[JobKey] = (),
+        targets: Collection[str] | None = None,
     ) -> Sequence[JournalEvent]:
         """Return the oldest events that a sink has not taken yet.
 
         Those that an earlier process may already have handed out are marked replayed.
         """
-        return await self._run(lambda ledger: ledger.undelivered(sink, limit, held))
+        return await self._run(
+            lambda ledger: ledger.undelivered(sink, limit, held, targets)
+        )
 
     async def delivered(self, sink: str, seqs: Collection[int]) -> None:
         """Remember that a sink took these events; only a power cut may undo it."""
         await self._run(lambda ledger: ledger.delivered(sink, seqs))
 
-    async def backlog(self, sink: str) -> int:
+    async def backlog(self, sink: str, targets: Collection[str] | None = None) -> int:
         """Count the events that a sink has not taken yet."""
-        return await self._run(lambda ledger: ledger.backlog(sink))
+        return await self._run(lambda ledger: ledger.backlog(sink, targets))
 
     async def read(
         self, after: int, limit: int, job_id: str | None = None
@@ -173,10 +181,6 @@ class SqliteStore:
     async def notes(self) -> Mapping[str, str]:
         """Return the kept texts, by name."""
         return await self._run(lambda ledger: ledger.notes())
-
-    async def hold(self) -> Fence:
-        """Return the fence of a store that is always one's own."""
-        return ALWAYS_HELD
 
     async def _run(self, work: Callable[[Ledger], _Result]) -> _Result:
         loop = asyncio.get_running_loop()
