@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --requir
 WORKERS := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test quick check fix pages lock fuzz dist sbom clean
+.PHONY: help demo run test quick world check fix pages lock fuzz dist sbom clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -28,6 +28,9 @@ test: .venv/dev  ## run all tests, with coverage; ARGS=… runs some, without it
 
 quick: .venv/dev  ## run the tests that start no process, in under a minute
 	$(BIN)/python -m pytest -q -n auto $(or $(ARGS),tests/core tests/daemon tests/doors tests/polling tests/simulator)
+
+world: .venv/dev  ## let worlds run for 90 s, HOURS=… watched hours, or repeat one: SEED=…
+	@$(BIN)/python -m tests.world $(SEED) $(ARGS) $(if $(HOURS),--quiet --hours $(HOURS),--seconds 90)
 
 check: .venv/dev  ## lint, types, import contracts: all of them, then fail
 	@failed=; for tool in "ruff format --check ." "ruff check ." mypy lint-imports; do \
