@@ -17,6 +17,7 @@ from tests.real.components import (
     configuration,
     daemon,
     http,
+    output,
     prometheus,
     require,
     run,
@@ -25,6 +26,7 @@ from tests.real.components import (
 
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "devserver-watcher.json"
+RUNBOOKS = ROOT / "watcher" / "pages" / "ui" / "runbooks"
 GUIDE = ROOT / "docs" / "how-to" / "prometheus.md"
 RETENTION = 5
 WINDOW = "10s"
@@ -126,6 +128,24 @@ def test_prometheus_takes_every_sample(stack):
     assert jobs == set(stack.cloud.job_ids)
 
 
+def follow_the_runbooks(stack, job_id):
+    """Run the first command of each as it stands, with what the alert says put in."""
+    require("curl", "jq")
+    for page in RUNBOOKS.glob("*.md"):
+        found = re.search(
+            r"^       curl .*\n(?:         .*\n)*", page.read_text(), re.MULTILINE
+        )
+        if found is None:  # it asks the service manager or the log
+            continue
+        command = found[0].replace("127.0.0.1:10911", stack.listen)
+        command = command.replace("TARGET/JOB", f"prod/{job_id}")
+        answer = output("sh", "-c", command)
+        if page.stem in {"DevServerTaskFailed", "DevServerJobFailed"}:
+            line, servers = answer.split("\n")[:2]
+            assert line == f"2 \N{MULTIPLICATION SIGN} {DCMI.format(1)}"
+            assert len(servers.split(", ")) == 2
+
+
 def test_from_the_alert_alone_servers_and_reason_are_known(stack):
     """What a telephone shows at night, word for word as the guide shows it."""
     job_id = stack.cloud.job_ids[3]
@@ -147,6 +167,7 @@ def test_from_the_alert_alone_servers_and_reason_are_known(stack):
     assert said[2] in told["description"]
     assert http(told["page_url"])[0] == 200
     assert http(told["runbook_url"])[1].startswith("# DevServerTaskFailed")
+    follow_the_runbooks(stack, job_id)
     stack.cloud.told(f"jobs/{job_id}", '{"finish": true, "status": "FINISHED"}')
     (end,) = until(
         lambda: stack.alerts("DevServerJobFailed", "firing", job_id),

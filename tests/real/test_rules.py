@@ -1,5 +1,7 @@
 """Alert rules by Prometheus's own tools, and that each of them is complete."""
 
+import re
+
 import pytest
 import yaml
 
@@ -65,3 +67,12 @@ def test_a_rule_names_its_page_and_how_bad_it_is(name):
 
 def test_there_is_no_page_without_a_rule():
     assert {page.stem for page in RUNBOOKS.glob("*.md")} == set(alerts())
+
+
+@pytest.mark.parametrize("name", alerts())
+def test_a_runbook_begins_with_a_command_wherever_the_watcher_runs(name):
+    text = (RUNBOOKS / f"{name}.md").read_text()
+    first = text.partition("\n1. ")[2].partition("\n2. ")[0]
+    assert re.search(r"^       (curl|journalctl|systemctl) ", first, re.MULTILINE)
+    assert "container" in first
+    assert re.search(r"^       kubectl ", first, re.MULTILINE)
