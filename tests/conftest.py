@@ -27,6 +27,8 @@ FIRST = {
     "tests/whole/test_webhook.py::": None,
     "tests/whole/test_disk.py::": None,
     "tests/real/test_prometheus.py::": "stack",
+    "tests/real/test_tabs.py::": None,
+    "tests/doors/test_many_jobs.py::": "multitude",
     "tests/whole/": None,
     "tests/polling/": None,
 }

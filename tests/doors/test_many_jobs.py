@@ -33,7 +33,7 @@ def record(number):
 
 
 @pytest.fixture(scope="module")
-def jobs():
+def multitude():
     gc.collect()
     gc.disable()  # what is measured is the list, and not the garbage of other tests
     board = Board()
@@ -65,16 +65,16 @@ async def page(jobs, **query):
     ],
     ids=str,
 )
-async def test_a_page_takes_a_tenth_of_a_second(jobs, query):
-    await page(jobs, **query)  # the first one makes the order
-    seconds = min([(await page(jobs, **query))[0] for _ in range(3)])
+async def test_a_page_takes_a_tenth_of_a_second(multitude, query):
+    await page(multitude, **query)  # the first one makes the order
+    seconds = min([(await page(multitude, **query))[0] for _ in range(3)])
     assert seconds <= MOST_SECONDS
 
 
-async def test_a_page_takes_the_memory_of_its_rows(jobs):
-    await page(jobs, limit="1000")
+async def test_a_page_takes_the_memory_of_its_rows(multitude):
+    await page(multitude, limit="1000")
     tracemalloc.start()
-    _, size = await page(jobs, limit="1000")
+    _, size = await page(multitude, limit="1000")
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size > 500_000

@@ -342,6 +342,74 @@ def test_all_of_its_state_is_in_the_address(tab):
         expect(names).to_have_count(6)
 
 
+def test_a_keyboard_is_enough(tab):
+    """From the address bar to a server of a job, and everything in view has a focus."""
+    with watching(*STATES["mixed"]) as watcher:
+        page = tab.page
+        tab.open(watcher.url)
+        page.keyboard.press("Tab")
+        expect(page.get_by_text("Skip to the content")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_be_focused()
+        tab_to(page, page.get_by_role("link", name="failed 1"))
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{watcher.url}/?phase=failed")
+        tab_to(page, page.locator(".servers a").first)
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{watcher.url}/jobs/prod/bad?q=node-001")
+        expect(page.locator("tbody tr")).to_have_count(1)
+        tab_to(page, page.get_by_role("button", name="FAILED 1"))
+        page.keyboard.press("Space")
+        expect(page).to_have_url(
+            f"{watcher.url}/jobs/prod/bad?q=node-001&status=FAILED"
+        )
+
+
+def tab_to(page, wanted):
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none"
+        if wanted.evaluate("it => it === document.activeElement"):
+            return
+    raise AssertionError("not within reach")
+
+
+def test_what_is_printed_is_what_was_read(tab):
+    tab.page.emulate_media(media="print", color_scheme="dark")
+    with watching(*STATES["mixed"]) as watcher:
+        tab.open(watcher.url)
+        white = "getComputedStyle(document.body).backgroundColor"
+        assert tab.page.evaluate(white) == "rgb(255, 255, 255)"
+        for hidden in (".tools", "nav", ".foot", "#live"):
+            expect(tab.page.locator(hidden)).to_be_hidden()
+        expect(tab.page.get_by_text("no disk")).to_be_visible()
+        tab.open(f"{watcher.url}/jobs/prod/bad")
+        expect(tab.page.locator("canvas")).to_be_visible()
+        expect(tab.page.locator("tbody tr")).to_have_count(3)
+
+
+def test_a_long_story_begins_with_its_end(tab):
+    words = [chr(97 + n) * 3 for n in range(20)]
+    tasks = [task(n, "FAILED", f"no {word}") for n, word in enumerate(words)]
+    with watching(record("a", Phase.FAILED, tasks)) as watcher:
+        tab.open(f"{watcher.url}/jobs/prod/a")
+        lines = tab.page.locator(".timeline li[data-phase]")
+        expect(lines).to_have_count(12)
+        tab.page.get_by_role("button", name="earlier lines").click()
+        expect(lines).to_have_count(21)
+        expect(lines.last).to_contain_text("first seen")
+
+
+def test_where_nothing_is_watched_it_says_how_to_begin(tab):
+    with watching() as watcher:
+        tab.open(watcher.url)
+        expect(tab.page.locator(".begin")).to_contain_text("jobs: [JOB_ID]")
+        watcher.show(record("a"))
+        expect(tab.page.locator(".job")).to_have_count(1)
+        expect(tab.page.locator(".begin")).to_have_count(0)
+
+
 def test_an_address_that_asks_for_nonsense_says_so(tab):
     with watching(*STATES["mixed"]) as watcher:
         tab.silent = True  # a browser tells of each 400 and 404
