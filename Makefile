@@ -10,7 +10,7 @@ WORKERS := 3
 .PHONY: help demo run test quick world check fix pages lock fuzz dist sbom clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: .venv/run  ## watch jobs on a built-in simulator; Ctrl-C ends it
 	@exec $(BIN)/python -m watcher demo
@@ -49,6 +49,7 @@ lock: .venv/dev  ## pin the newest dependencies that pyproject.toml allows
 	$(BIN)/uv pip compile $(PIN) --extra basic-auth pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile $(PIN) -c requirements/run.txt --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile $(PIN) requirements/tools.in -o requirements/tools.txt
+	$(BIN)/uv pip compile $(PIN) -c requirements/run.txt requirements/bench.in -o requirements/bench.txt
 PIN := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 FUZZED := wire list iam metadata job_file web_config settings
@@ -60,6 +61,17 @@ fuzz: .venv/fuzz  ## feed what comes from outside with bytes, each for SECONDS (
 .venv/fuzz: requirements/fuzz.txt requirements/run.txt
 	$(PYTHON) -m venv .venv/fuzz
 	.venv/fuzz/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r requirements/run.txt -r requirements/fuzz.txt
+	@touch $@
+
+bench: .venv/dev .venv/bench  ## measure against the gates, in a quarter of an hour, into docs/performance.md
+	$(BIN)/python -m benchmarks --write
+
+bench-quick: .venv/dev .venv/bench  ## the same in under a minute, with wide margins
+	$(BIN)/python -m benchmarks --quick
+
+.venv/bench: requirements/bench.txt
+	$(PYTHON) -m venv .venv/bench
+	.venv/bench/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r requirements/bench.txt
 	@touch $@
 
 dist: .venv/dev .venv/tools  ## what is released: wheel, sdist, pins, unit, SBOM, checksums
