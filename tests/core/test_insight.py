@@ -112,3 +112,13 @@ def test_a_number_makes_no_difference(messages, number):
     twice = [(name, f"{text or ''} {number}") for name, text in messages]
     thrice = [(name, f"{text or ''} {number + 1}") for name, text in messages]
     assert len(fold(twice + thrice)) == len(fold(twice))
+
+
+def test_of_very_much_text_the_beginnings_are_told_apart():
+    """However much is said, what it takes to fold it has an end."""
+    end = " ".join("x" * 400)
+    messages = said(*(f"disk {n} lost {end}{n}" for n in range(2000)), "no power")
+    began = time.process_time()
+    groups = fold(messages)
+    assert time.process_time() - began < 0.3
+    assert [group.count for group in groups] == [2000, 1]

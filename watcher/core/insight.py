@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -12,6 +13,9 @@ MOST_GROUPS = 100
 MOST_SERVERS = 5
 MOST_TEXT = 500
 """Characters of a message that tell it from others."""
+MUCH_TEXT, LESS_TEXT, BEGINNING = 1_000_000, 120, 40
+"""Characters of all different messages, above which so many of each are read, and so
+many of what is left without names tell it from others."""
 
 _QUOTED = re.compile(
     r"""(?<!\w)'[^'\n]{1,200}'(?!\w)|"[^"\n]{1,200}"|`[^`\n]{1,200}`"""
@@ -59,13 +63,10 @@ def fold(messages: Iterable[tuple[str | None, str | None]]) -> list[Folded]:
         The groups, largest first, those of one size in the order they first came; at
         most `MOST_GROUPS`.
     """
+    every = [(server, said or "") for server, said in messages]
+    shapes = _shapes({text for _, text in every})
     groups: dict[str, _Group] = {}
-    shapes: dict[str, str] = {}
-    for server, said in messages:
-        text = said or ""
-        if text not in shapes:
-            shape = _kept_shape if len(text) <= _LONGEST_KEPT else _shape
-            shapes[text] = shape(text)
+    for server, text in every:
         group = groups.setdefault(shapes[text], _Group())
         group.forms[text] += 1
         if server is not None and len(group.servers) < MOST_SERVERS:
@@ -77,6 +78,15 @@ def fold(messages: Iterable[tuple[str | None, str | None]]) -> list[Folded]:
         for group in groups.values()
     ]
     return sorted(folded, key=lambda each: -each.count)[:MOST_GROUPS]
+
+
+def _shapes(texts: AbstractSet[str]) -> Mapping[str, str]:
+    if sum(min(len(text), MOST_TEXT) for text in texts) > MUCH_TEXT:
+        return {text: _shape(text[:LESS_TEXT])[:BEGINNING] for text in texts}
+    return {
+        text: (_kept_shape if len(text) <= _LONGEST_KEPT else _shape)(text)
+        for text in texts
+    }
 
 
 def _shape(text: str) -> str:
