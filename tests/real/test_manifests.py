@@ -9,13 +9,20 @@ from ipaddress import ip_address, ip_network
 import pytest
 import yaml
 
-from tests.real.components import PROJECT, ROOT, output, run, until
+from tests.real.components import PROJECT, ROOT, output, until
+from tests.real.manifests import (
+    OPERATOR_KINDS,
+    VERSIONS,
+    check_kinds,
+    check_operator_kinds,
+    check_restricted,
+    objects,
+    pods,
+)
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
-OVERLAYS = ("base", "monitoring", "sidecar", "sidecar-classic")
-OPERATOR_KINDS = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
-VERSIONS = ("1.29", "1.37")
+OVERLAYS = ("base", "monitoring", "replicas", "sidecar", "sidecar-classic")
 
 
 @pytest.fixture(scope="module")
@@ -25,44 +32,15 @@ def rendered(tools):
     return {name: output(kubectl, "kustomize", FOLDER / name) for name in OVERLAYS}
 
 
-def objects(text):
-    return [each for each in yaml.safe_load_all(text) if each]
-
-
-def pods(text):
-    """Yield the Pod specs in a rendering."""
-    for each in objects(text):
-        if each["kind"] in {"Deployment", "Job"}:
-            yield each["spec"]["template"]["spec"]
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_kubernetes_takes_it(rendered, tools, tmp_path, name, version):
-    file = tmp_path / f"{name}.yaml"
-    own = [x for x in objects(rendered[name]) if x["kind"] not in OPERATOR_KINDS]
-    file.write_text(yaml.safe_dump_all(own))
-    command = (tools / "kubernetes-validate", "-k", version, "--strict", file)
-    done = run(*command)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (done.stdout + done.stderr).count("passed") == len(own)
+    check_kinds(tools, tmp_path, objects(rendered[name]), version)
 
 
 def test_the_operator_takes_its_kinds(rendered, tools, tmp_path):
-    file = tmp_path / "monitoring.json"
-    those = [x for x in objects(rendered["monitoring"]) if x["kind"] in OPERATOR_KINDS]
-    assert {x["kind"] for x in those} == OPERATOR_KINDS
-    file.write_text(json.dumps(those))
-    script = (
-        "import json, sys; from cloudcoil.models.prometheus_operator import v1\n"
-        "for each in json.load(open(sys.argv[1])):\n"
-        "    model = getattr(v1, each['kind'])\n"
-        "    seen = model.model_validate(each).model_dump(\n"
-        "        by_alias=True, exclude_none=True, mode='json')\n"
-        "    lost = set(each['spec']) - set(seen['spec'])\n"
-        "    assert not lost, lost\n"
-    )
-    output(tools / "python", "-c", script, file)
+    found = objects(rendered["monitoring"])
+    assert check_operator_kinds(tools, tmp_path, found) == OPERATOR_KINDS
 
 
 def test_the_rule_manifest_is_the_rule_file():
@@ -72,25 +50,10 @@ def test_the_rule_manifest_is_the_rule_file():
     assert rules == "".join(f"  {x}" if x.strip() else x for x in lines)
 
 
-@pytest.mark.parametrize("name", ["base", "sidecar", "sidecar-classic"])
+@pytest.mark.parametrize("name", ["base", "replicas", "sidecar", "sidecar-classic"])
 def test_pods_are_restricted(rendered, name):
-    """By the rules of the Pod security standard `restricted`."""
     for spec in pods(rendered[name]):
-        context = spec["securityContext"]
-        assert context["runAsNonRoot"] is True
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert spec["automountServiceAccountToken"] is False
-        assert spec["enableServiceLinks"] is False
-        for container in [*spec.get("initContainers", []), *spec["containers"]]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            assert container["resources"]["limits"]["memory"]
-            assert set(container["resources"]["requests"]) == {"cpu", "memory"}
-        allowed = {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "name"}
-        assert {key for volume in spec["volumes"] for key in volume} <= allowed
+        check_restricted(spec)
 
 
 def test_selectors_find_what_they_are_for(rendered):
@@ -110,6 +73,25 @@ def test_selectors_find_what_they_are_for(rendered):
     assert wanted.items() <= job["spec"]["template"]["metadata"]["labels"].items()
     assert kinds["Service"]["metadata"]["name"] != "watcher"
     assert kinds["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_replicas_share_a_database_and_are_apart(rendered):
+    kinds = {x["kind"]: x for x in objects(rendered["replicas"])}
+    assert "PersistentVolumeClaim" not in kinds
+    deployment = kinds["Deployment"]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert deployment["replicas"] > 1
+    assert deployment["strategy"]["type"] == "RollingUpdate"
+    spread = deployment["template"]["spec"]["topologySpreadConstraints"]
+    for each in (kinds["PodDisruptionBudget"]["spec"], *spread):
+        found = (each.get("selector") or each["labelSelector"])["matchLabels"]
+        assert found.items() <= labels.items()
+    assert kinds["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+    url = kinds["Secret"]["stringData"]["store__url"]
+    (peer,) = kinds["NetworkPolicy"]["spec"]["egress"][-1]["to"]
+    address = peer["ipBlock"]["cidr"].partition("/")[0]
+    (port,) = kinds["NetworkPolicy"]["spec"]["egress"][-1]["ports"]
+    assert f"@{address}:{port['port']}/" in url
 
 
 CLOSED = ("10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.169.254", "fd00::1")
