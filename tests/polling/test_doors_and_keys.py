@@ -224,3 +224,23 @@ class TestSharedKey:
         rig.api.answer = answer
         await rig.run(keys(1000), 30)
         assert len(rig.api.asked) >= 0.95 * 3 / 0.016 * 30
+
+    async def test_free_places_wait_no_tick_where_the_key_is_full(self):
+        api = Shared(latency=0.2)
+        api.key_limit = 5
+        rig = Rig(api=api, rate=20.0, interval=10.0)
+        await rig.run(keys(1000), 60)
+        assert len(api.asked) >= 20 * 60 - 5, "as fast as the rate allows"
+
+    async def test_places_that_become_free_together_are_taken_together(self):
+        latencies = itertools.cycle(0.1 + n / 1009 for n in range(31))
+
+        class Uneven(Shared):
+            async def fetch(self, job_id, *more):
+                self.latency = next(latencies)
+                return await super().fetch(job_id, *more)
+
+        turns, rig = [], Rig(api=Uneven(), rate=1000.0, interval=1.0)
+        rig.api.key_limit, rig.poller._turned = 64, turns.append
+        await rig.run(keys(2000), 10)
+        assert len(rig.api.asked) > 10 * len(turns)

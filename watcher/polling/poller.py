@@ -6,6 +6,7 @@ room, and never for the store.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -24,6 +25,8 @@ from watcher.ports import Observer
 
 LONGEST_TURN = 1.0
 """Seconds; the loop turns at least this often, due or not."""
+SHORTEST_TURN = 0.02
+"""Seconds; places that answers free within it are taken together."""
 
 _Answer = TypeVar("_Answer")
 
@@ -140,17 +143,20 @@ class Poller:
         return self._targets.get(target.name) is target
 
     def _plan(self, target: Target, now: float) -> None:
-        """Turn earlier where an answer made something due before the next turn.
+        """Turn earlier where an answer made something due, or room for what is.
 
-        What waits for room is left to the next tick, unless nothing else is on its way.
+        Room is left to the next tick only for a moment: where a key lets few requests
+        be on their way, waiting for the tick would leave its places empty.
         """
         due = target.next_send(now)
-        if due <= now:
-            earlier = not target.in_flight
-        else:
-            earlier = due < math.inf and tick_after(due) < self._until
-        if earlier:
+        if due > now:
+            if due < math.inf and tick_after(due) < self._until:
+                self.wake()
+        elif not target.in_flight:
             self.wake()
+        elif (soon := self.turned_at + SHORTEST_TURN) < self._until:
+            self._until = soon  # so that it is called once a turn
+            asyncio.get_running_loop().call_at(soon, self.wake)
 
 
 async def _asked(answer: Awaitable[_Answer]) -> _Answer | PollFailed:
