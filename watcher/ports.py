@@ -48,8 +48,13 @@ class JobApi(Protocol):
     def key_limit(self) -> int | None:
         """How many requests the key lets be on their way at once; None: any number."""
 
-    async def fetch(self, job_id: str) -> Snapshot:
+    async def fetch(self, job_id: str, known: Snapshot | None = None) -> Snapshot:
         """Ask for one job.
+
+        Args:
+            job_id: The job.
+            known: An earlier answer; it is returned itself where the new one repeats it
+                byte for byte.
 
         Raises:
             ApiError: No usable answer; the subclass says why.

@@ -18,7 +18,13 @@ from watcher.core.model import (
     Task,
     TaskPhase,
 )
-from watcher.core.tracker import MOST_FLAGGED, advance, listed
+from watcher.core.tracker import (
+    MOST_FLAGGED,
+    advance,
+    as_concluded,
+    is_repeated,
+    listed,
+)
 from watcher.core.transitions import diff, rfc3339, task_phase
 
 KEY = JobKey("prod", "j")
@@ -500,6 +506,50 @@ def test_repeating_an_answer_tells_nothing_but_what_needs_several(events):
         record = step.record
     for event in events[-1:]:
         assert advance(record, event, history.now).transitions == ()
+
+
+repeated = st.lists(st.tuples(answers | failures, st.integers(1, 9)), max_size=9)
+
+
+@given(repeated)
+def test_a_known_answer_concludes_what_a_new_one_does(events):
+    fresh = remembering = NEW
+    known = None
+    for number, event in enumerate(
+        each for each, times in events for _ in range(times)
+    ):
+        at = 1000.0 + 40.0 * number
+        again = known if known == event else event
+        step, other = advance(fresh, event, at), advance(remembering, again, at)
+        assert other == step
+        fresh, remembering = step.record, other.record
+        if isinstance(again, Snapshot):
+            known = as_concluded(remembering, again)
+
+
+def test_a_known_answer_of_before_is_concluded_from_again():
+    tasks = {"a": RUN}
+    history = History(answer(tasks=tasks))
+    known = as_concluded(history.record, answer(tasks=tasks))
+    history.add(answer(tasks=tasks, abnormal_count=1))
+    assert not is_repeated(history.record, known)
+    known = as_concluded(history.record, answer(tasks=tasks, abnormal_count=1))
+    for _ in range(5):
+        history.add(MISSING)
+    assert history.record.phase is Phase.GONE
+    assert [brief(each) for each in history.add(known).transitions] == [
+        ("job.reappeared",)
+    ]
+
+
+def test_a_known_answer_is_recognised_and_nothing_is_kept_twice():
+    history = History(answer(tasks={"a": RUN}), MISSING)
+    known = as_concluded(history.record, answer(tasks={"a": RUN}))
+    assert known.tasks is history.record.tasks
+    assert is_repeated(history.record, known)
+    step = history.add(known)
+    assert (step.record.missing_answers, step.record.failure) == (0, None)
+    assert step.record.tasks_seen_at == step.record.last_success_at == 1020.0
 
 
 @settings(max_examples=300)

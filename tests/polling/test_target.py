@@ -1,6 +1,7 @@
 """A target as the synchronous class it is: no loop, no clock, tables."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -48,7 +49,26 @@ def answer(one, look, outcome=GOOD, now=0.1, record=None, chance=0.0):
         failure=failure,
         failures=int(failure is not None),
     )
-    return list(one.settle(look, known, now, chance))
+    return list(one.settle(look, outcome, known, now, chance))
+
+
+class TestKnownAnswers:
+    def test_the_next_look_knows_the_last_answer_in_the_parts_of_the_record(self):
+        one = target()
+        (look,) = looks([one], 0.0)
+        assert look.known is None
+        record = JobRecord(look.key, phase=Phase.ACTIVE, job=replace(GOOD.job))
+        answer(one, look, record=record)
+        (look,) = looks([one], 100.0)
+        assert look.known == GOOD
+        assert look.known.job is record.job
+
+    def test_another_door_may_read_it_otherwise(self):
+        one = target()
+        answer(one, *looks([one], 0.0))
+        one.reopen(FakeApi(), 1.0)
+        (look,) = looks([one], 100.0)
+        assert look.known is None
 
 
 class TestWhatIsDue:

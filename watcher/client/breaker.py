@@ -11,9 +11,10 @@ Source: API request signing guide, "FAQs".
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -152,10 +153,9 @@ class Breaker:
         """Tell whether forgetting it changes nothing but the proof."""
         return self._era.circuit.idle(anyio.current_time())
 
-    @asynccontextmanager
-    async def attempt(
+    def attempt(
         self, fingerprint: Hashable, *, changed: bool, most: int = MOST_IN_FLIGHT
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """Send one request inside; an `ApiError` that leaves it is judged.
 
         Args:
@@ -167,19 +167,7 @@ class Breaker:
         Raises:
             Rejected: Held back, nothing was sent; `retry_after` says for how long.
         """
-        era = self._era_of(fingerprint, changed=changed)
-        ticket = await self._enter(era, most)
-        outcome, error = Outcome.UNCLEAR, None
-        try:
-            yield
-            outcome = Outcome.ACCEPTED
-        except ApiError as exc:
-            outcome, error = outcome_of(exc), exc
-            raise
-        finally:
-            self._leave(era, ticket, outcome, error)
-            held = era.circuit.hold(anyio.current_time()) > 0
-            self._call(len(self._waiting) if held else most)
+        return _Attempt(self, self._era_of(fingerprint, changed=changed), most)
 
     def _era_of(self, fingerprint: Hashable, *, changed: bool) -> _Era:
         if changed and fingerprint not in self._era.fingerprints:
@@ -190,8 +178,9 @@ class Breaker:
         self._era.fingerprints.add(fingerprint)
         return self._era
 
-    async def _enter(self, era: _Era, most: int) -> int:
-        while (ticket := era.circuit.admit(now := anyio.current_time(), most)) is None:
+    async def enter(self, era: _Era, most: int) -> int:
+        """Wait for a place; return what `leave` wants to know."""
+        while (ticket := era.circuit.admit(now := _now(), most)) is None:
             if seconds := era.circuit.hold(now):
                 raise _held(era.cause, seconds)
             await self._stand_in_line()
@@ -211,15 +200,49 @@ class Breaker:
         for _ in range(min(count, len(self._waiting))):
             self._waiting.popleft().set()
 
-    def _leave(
-        self, era: _Era, ticket: int, outcome: Outcome, error: ApiError | None
+    def leave(
+        self, era: _Era, most: int, ticket: int, error: BaseException | None
     ) -> None:
-        was_open = era.circuit.opened
-        era.circuit.settle(anyio.current_time(), ticket, outcome)
+        """Judge how a request ended, and let those go that have room now."""
+        now = _now()
+        self._judge(era, ticket, error, now)
+        if self._waiting:
+            held = era.circuit.hold(now) > 0
+            self._call(len(self._waiting) if held else most)
+
+    def _judge(
+        self, era: _Era, ticket: int, error: BaseException | None, now: float
+    ) -> None:
+        was_open, outcome = era.circuit.opened, Outcome.UNCLEAR
+        if error is None:
+            outcome = Outcome.ACCEPTED
+        elif isinstance(error, ApiError):
+            outcome = outcome_of(error)
+        era.circuit.settle(now, ticket, outcome)
         if isinstance(error, Rejected) and outcome in {Outcome.REFUSED, Outcome.LOCKED}:
             era.cause = error
         if era is self._era and era.circuit.opened != was_open:
             self._on_change(self._account, None if was_open else era.cause)
+
+
+class _Attempt(AbstractAsyncContextManager[None]):
+    """One request under a breaker; as a class, for it stands on the path of each poll."""
+
+    __slots__ = ("_breaker", "_era", "_most", "_ticket")
+
+    def __init__(self, breaker: Breaker, era: _Era, most: int) -> None:
+        self._breaker = breaker
+        self._era = era
+        self._most = most
+        self._ticket = 0
+
+    async def __aenter__(self) -> None:
+        self._ticket = await self._breaker.enter(self._era, self._most)
+
+    async def __aexit__(
+        self, _: object, error: BaseException | None, __: object
+    ) -> None:
+        self._breaker.leave(self._era, self._most, self._ticket, error)
 
 
 class Breakers:
@@ -241,6 +264,10 @@ class Breakers:
         if len(self._breakers) >= _MANY:
             busy = {k: v for k, v in self._breakers.items() if not v.idle()}
             self._breakers = busy
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _held(cause: Rejected | None, seconds: float) -> Rejected:

@@ -38,7 +38,8 @@ class ServerClock:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._samples: dict[str, deque[float]] = {}
-        self._last: deque[float] = deque()
+        self._skews: dict[str, float] = {}
+        self._last = 0.0  # skew of the host that answered last
         self._doubted: set[str] = set()
         self._astray: dict[str, float] = {}
 
@@ -60,11 +61,11 @@ class ServerClock:
         samples = self._samples.setdefault(host, deque(maxlen=_SAMPLES))
         if samples and received - sent > _SLOW:
             return
-        if samples and abs(sample - median(samples)) > STEP:
+        if samples and abs(sample - self._skews[host]) > STEP:
             samples.clear()  # a clock was set: what was known is void
             self._doubted.discard(host)
         samples.append(sample)
-        self._last = samples
+        self._last = self._skews[host] = median(samples)
 
     def _believes(self, host: str, sample: float) -> bool:
         if abs(sample) <= MOST_SKEW:
@@ -81,8 +82,7 @@ class ServerClock:
 
     def skew(self, host: str) -> float:
         """Return the seconds that this machine is ahead; 0.0 within one second."""
-        samples = self._samples.get(host, self._last)
-        seconds = median(samples) if samples else 0.0
+        seconds = self._skews.get(host, self._last)
         return seconds if abs(seconds) > _RESOLUTION else 0.0
 
     def offset(self, host: str) -> float:

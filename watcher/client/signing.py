@@ -18,6 +18,7 @@ from pydantic import SecretStr
 ALGORITHM = "SDK-HMAC-SHA256"
 _SIGNED_BODIES = ("application/json", "application/bson")
 _UNSIGNED = "UNSIGNED-PAYLOAD"
+_NO_BODY = hashlib.sha256(b"").hexdigest()
 _VISIBLE = frozenset(map(chr, range(0x21, 0x7F)))
 
 Query = Sequence[tuple[str, str | int]]
@@ -148,8 +149,10 @@ def _canonical(
 
 
 def _payload(call: Call) -> str:
+    if not call.body:
+        return _NO_BODY
     kind = next((v for k, v in call.headers.items() if k.lower() == "content-type"), "")
-    if call.body and not kind.startswith(_SIGNED_BODIES):
+    if not kind.startswith(_SIGNED_BODIES):
         return _UNSIGNED
     return hashlib.sha256(call.body).hexdigest()
 

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import anyio
 import structlog
+from yarl import URL
 
 from watcher import __version__
 from watcher.client.endpoint import check_endpoint
@@ -85,7 +86,16 @@ class Route:
     @property
     def host(self) -> str:
         """Return the Host header: the name, with the port where the origin has one."""
-        return urlsplit(self.origin).netloc.lower()
+        return _host_of(self.origin)
+
+
+@lru_cache(maxsize=256)
+def _host_of(origin: str) -> str:
+    return urlsplit(origin).netloc.lower()
+
+
+_url = lru_cache(maxsize=2048)(partial(URL, encoded=True))
+"""Of a text that is encoded as it is to be sent; most are sent again and again."""
 
 
 def route_to(
@@ -119,11 +129,14 @@ class Answer:
 
     Attributes:
         headers: Names may be looked up in any case.
+        place: What an answer that is large keeps taken until this is closed, which may
+            raise `Unreachable`: others that waited were given it. None: it is not large.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    place: AsyncExitStack | None = field(default=None, repr=False)
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -213,38 +226,19 @@ async def exchange(session: aiohttp.ClientSession, route: Route, call: Call) -> 
     It takes as long as it takes: wrap it, and what belongs to it, in `in_time`.
 
     Raises:
-        Unreachable: No complete answer.
+        Unreachable: No complete answer, or it took too long for others that wait.
         Malformed: The answer is larger than the route allows.
     """
-    async with answered(session, route, call) as answer:
-        return answer
-
-
-@asynccontextmanager
-async def answered(
-    session: aiohttp.ClientSession, route: Route, call: Call
-) -> AsyncIterator[Answer]:
-    """Do as `exchange` does; inside, an answer that is large keeps its place.
-
-    Raises:
-        Unreachable: As `exchange` does, or it took too long for others that wait.
-    """
-    async with AsyncExitStack() as place:
-        try:
-            answer = await _exchange(session, route, call, place)
-        except (aiohttp.ClientError, OSError, UnicodeError) as exc:
-            failure = Unreachable(_explain(exc, call.host))
-        else:
-            yield answer
-            return
+    try:
+        return await _exchange(session, route, call)
+    except (aiohttp.ClientError, OSError, UnicodeError) as exc:
+        failure = Unreachable(_explain(exc, call.host))
     raise failure
 
 
-async def _exchange(
-    session: aiohttp.ClientSession, route: Route, call: Call, place: AsyncExitStack
-) -> Answer:
+async def _exchange(session: aiohttp.ClientSession, route: Route, call: Call) -> Answer:
     query = canonical_query(call.query)
-    url = f"{route.origin}{call.path}{'?' if query else ''}{query}"
+    url = _url(f"{route.origin}{call.path}{'?' if query else ''}{query}")
     async with session.request(
         call.method,
         url,
@@ -254,27 +248,45 @@ async def _exchange(
         ssl=route.tls.context() if route.tls else True,
         proxy=route.proxy,
     ) as response:
-        body = await _read(response, route, place)
-        return Answer(response.status, response.headers, body)
-
-
-async def _read(
-    response: aiohttp.ClientResponse, route: Route, place: AsyncExitStack
-) -> bytes:
-    chunks = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        if size <= LARGE < size + len(chunk):
+        body = _Body(min(LARGE, route.body_limit))
+        if await body.read(response):
+            return Answer(response.status, response.headers, body.whole())
+        async with AsyncExitStack() as place:
             await place.enter_async_context(route.large)
             await place.enter_async_context(large_answers.place())
-        size += len(chunk)
-        if size > route.body_limit:
-            raise Malformed(
-                f"the answer is larger than {route.body_limit} bytes",
-                status_code=response.status,
-            )
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            body.limit = route.body_limit
+            if not await body.read(response):
+                raise Malformed(
+                    f"the answer is larger than {route.body_limit} bytes",
+                    status_code=response.status,
+                )
+            whole, kept = body.whole(), place.pop_all()
+        return Answer(response.status, response.headers, whole, kept)
+
+
+class _Body:
+    """What was read of an answer: at most `limit` bytes, and the chunk that is too much."""
+
+    __slots__ = ("_chunks", "_size", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    async def read(self, response: aiohttp.ClientResponse) -> bool:
+        """Go on reading; return whether all of it is there."""
+        while self._size <= self.limit:
+            chunk = await response.content.readany()
+            if not chunk:
+                return True
+            self._size += len(chunk)
+            self._chunks.append(chunk)
+        return False
+
+    def whole(self) -> bytes:
+        chunks = self._chunks
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 class LargeAnswers:

@@ -124,10 +124,12 @@ class Snapshot:
     Attributes:
         tasks: In the API's order, each id once; None where the answer had no list,
             which says nothing (an empty tuple says that there are none).
+        digest: Length and hash of the answer it was read from; None: of no answer.
     """
 
     job: Job
     tasks: tuple[Task, ...] | None
+    digest: tuple[int, int] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,8 @@ def advance(
     """
     tick = tick or Tick(0.0, now)
     match event:
+        case Snapshot() if is_repeated(record, event):
+            return Step(_looked(record, now, now if asked_at is None else asked_at))
         case Snapshot():
             seen = _seen(record, event, now, now if asked_at is None else asked_at)
             return _told(record, _conclude(seen, event, now, tick), now, skew)
@@ -90,6 +92,29 @@ def advance(
             return _missing(record, _failed(record, event, now), now, tick)
         case _:
             return Step(_failed(record, event, now))
+
+
+def is_repeated(record: JobRecord, snapshot: Snapshot) -> bool:
+    """Whether an answer is the very one that was concluded from, and concludes no more.
+
+    Where a conclusion rests on how often or how long something was seen, it may.
+    """
+    return (
+        snapshot.tasks is record.tasks
+        and snapshot.job is record.job
+        and record.phase is Phase.ACTIVE
+        and not (record.quiet_answers or record.lagging)
+    )
+
+
+def as_concluded(record: JobRecord, snapshot: Snapshot) -> Snapshot:
+    """Return an answer in the parts of the record that it was just concluded in.
+
+    So that `is_repeated` knows it, and that nothing is kept twice.
+    """
+    if snapshot.job == record.job and snapshot.tasks == record.tasks:
+        return Snapshot(record.job, record.tasks, snapshot.digest)
+    return snapshot
 
 
 def most_told(record: JobRecord) -> int:
@@ -185,6 +210,19 @@ class _Telling:
 
 def _telling(before: JobRecord, after: JobRecord, now: float) -> _Telling:
     return _Telling(before, now, after.job, dict(after.ordinals), [])
+
+
+def _looked(record: JobRecord, now: float, seen_at: float) -> JobRecord:
+    return replace(
+        record,
+        last_poll_at=now,
+        last_success_at=seen_at,
+        tasks_seen_at=seen_at,
+        missing_answers=0,
+        missing=None,
+        failures=0,
+        failure=None,
+    )
 
 
 def _seen(

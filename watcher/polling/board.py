@@ -34,7 +34,7 @@ class Board:
         self._changed: dict[JobKey, int] = {}  # in the order of their versions
         self._dropped: dict[JobKey, None] = {}
         self._complete_since = 0
-        self._change = anyio.Event()
+        self._change: anyio.Event | None = None
         self.records: Mapping[JobKey, JobRecord] = MappingProxyType(self._records)
         self.retired: Mapping[JobKey, Phase] = MappingProxyType(self._retired)
 
@@ -80,6 +80,7 @@ class Board:
     async def changed(self, version: int) -> None:
         """Wait until the board is newer than a version."""
         while self.version <= version:
+            self._change = self._change or anyio.Event()
             await self._change.wait()
 
     # What follows is for the committer alone: two writers could show what one of them
@@ -120,5 +121,6 @@ class Board:
         self._changed[key] = self.version
 
     def _tell(self) -> None:
-        self._change.set()
-        self._change = anyio.Event()
+        if self._change is not None:
+            self._change.set()
+            self._change = None

@@ -43,6 +43,7 @@ class Answer:
 
     Attributes:
         sent_at: Monotonic time at which it was sent.
+        came_at: Likewise, at which it ended.
         project_id: Of the door that was asked; None where it is not known.
         clock_skew: Seconds that this machine's clock is ahead of that door's.
     """
@@ -50,6 +51,7 @@ class Answer:
     key: JobKey
     outcome: Snapshot | PollFailed
     sent_at: float
+    came_at: float
     project_id: str | None = None
     clock_skew: float = 0.0
 
@@ -168,14 +170,13 @@ class Committer:
         key, now = answer.key, self._wall()
         earlier = self._uncommitted(key)
         record = earlier.record if earlier else self._board.records[key]
-        moment = anyio.current_time()
         step = advance(
             resumed(record, key, answer.project_id),
             answer.outcome,
             now,
-            asked_at=now - (moment - answer.sent_at),
+            asked_at=now - (answer.came_at - answer.sent_at),
             skew=answer.clock_skew,
-            tick=Tick(self._life, moment),
+            tick=Tick(self._life, answer.came_at),
         )
         self._keep(key, step, waits=earlier is not None)
         self._fault_point("take_in.after")

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 
 from watcher.core.errors import ApiError
 from watcher.core.model import PollFailed, Snapshot
@@ -79,21 +78,21 @@ class Poller:
 
     async def run(self) -> None:
         """Turn until cancelled; what is on its way then is given up."""
-        async with anyio.create_task_group() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             while True:
                 now = self.turned_at = anyio.current_time()
                 self._turned(now)
                 self._release(tasks, now)
                 await self._wait(now)
 
-    def _release(self, tasks: TaskGroup, now: float) -> None:
+    def _release(self, tasks: asyncio.TaskGroup, now: float) -> None:
         if not self._committer.has_room:
             return
         for target, request in release(self._targets.values(), now):
             if isinstance(request, Look):
-                tasks.start_soon(self._look, target, request)
+                tasks.create_task(self._look(target, request))
             else:
-                tasks.start_soon(self._list, target, request)
+                tasks.create_task(self._list(target, request))
 
     async def _wait(self, now: float) -> None:
         soonest = next_release(self._targets.values(), now)
@@ -103,8 +102,8 @@ class Poller:
         self._woken = anyio.Event()
 
     async def _look(self, target: Target, look: Look) -> None:
-        outcome = await _asked(look.api.fetch(look.key.job_id))
-        now = anyio.current_time()
+        outcome = await _asked(look.api.fetch(look.key.job_id, look.known))
+        now = asyncio.get_running_loop().time()
         if not self._is_in_force(target):
             return
         if target.landed(look, outcome, now, self._chance()):
@@ -122,9 +121,11 @@ class Poller:
         )
         door = look.api
         record = self._committer.take_in(
-            Answer(look.key, outcome, look.sent_at, door.project_id, door.clock_skew)
+            Answer(
+                look.key, outcome, look.sent_at, now, door.project_id, door.clock_skew
+            )
         )
-        log_notices(target.settle(look, record, now, self._chance()))
+        log_notices(target.settle(look, outcome, record, now, self._chance()))
 
     async def _list(self, target: Target, asked: PageLook) -> None:
         limit, offset = asked.listing.page

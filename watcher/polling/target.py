@@ -32,7 +32,7 @@ from watcher.core.schedule import (
     retry_after,
     tick_before,
 )
-from watcher.core.tracker import is_running_again
+from watcher.core.tracker import as_concluded, is_running_again
 from watcher.core.transitions import PROCESSING
 from watcher.core.trust import Trust
 from watcher.ports import JobApi
@@ -81,6 +81,7 @@ class Look:
         due: When it was due, monotonic seconds.
         sent_at: When it was sent, likewise.
         watch: For which of the times that the job was watched.
+        known: The last answer that was taken in, where one was.
     """
 
     api: JobApi
@@ -88,6 +89,7 @@ class Look:
     due: float
     sent_at: float
     watch: int
+    known: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,12 @@ class _Watched:
     Attributes:
         number: Which of the watches of this target; a job watched again has another.
         attempted: Whether it was asked since.
+        known: The last answer that was taken in since.
     """
 
     number: int
     attempted: bool = False
+    known: Snapshot | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -214,6 +218,8 @@ class Target:
     def reopen(self, api: JobApi, now: float) -> None:
         """Ask through another door; what failed at the earlier one is due at once."""
         self.api, self._gate = api, Gate()
+        for watched in self._running.values():
+            watched.known = None  # another door may read it otherwise
         self._listing.begin_afresh(now)
         for key in self._outages:
             self._queue.bring_forward(key, now)
@@ -265,7 +271,8 @@ class Target:
             return None  # `landed` puts it back
         self._rate.take(now)
         key, since = due
-        look = Look(self.api, key, since, now, self._running[key].number)
+        watched = self._running[key]
+        look = Look(self.api, key, since, now, watched.number, watched.known)
         self._asked[key] = look
         return look
 
@@ -302,10 +309,25 @@ class Target:
         return True
 
     def settle(
-        self, look: Look, record: JobRecord, now: float, chance: float
+        self,
+        look: Look,
+        outcome: Snapshot | PollFailed,
+        record: JobRecord,
+        now: float,
+        chance: float,
     ) -> Iterator[Notice]:
-        """Set when a job is asked next, and yield what there is to say of the target."""
+        """Set when a job is asked next, and yield what there is to say of the target.
+
+        Args:
+            look: The request.
+            outcome: How it ended.
+            record: What is now known of the job.
+            now: Monotonic seconds.
+            chance: In [0, 1).
+        """
         key, failure = look.key, record.failure
+        if isinstance(outcome, Snapshot) and outcome is not look.known:
+            self._running[key].known = as_concluded(record, outcome)
         if failure is None:
             yield from self._outages.succeeded(key)
             before = self.trust.interval

@@ -58,6 +58,40 @@ async def test_fetch_returns_the_job():
     assert snapshot.tasks == ()
 
 
+class TestAnswersThatAreKnown:
+    async def test_the_same_bytes_are_not_read_again(self):
+        async with shared() as on, cloud() as server:
+            target = api(on, server)
+            known = await target.fetch(JOB)
+            assert await target.fetch(JOB, known) is known
+            assert await target.fetch(JOB) is not known
+
+    async def test_other_bytes_are(self):
+        statuses = iter(["PROCESSING", "FINISHED", "FINISHED"])
+
+        def answer(_):
+            return ok({"id": JOB, "status": next(statuses), "tasks": []})
+
+        async with shared() as on, cloud(answer) as server:
+            target = api(on, server)
+            known = await target.fetch(JOB)
+            later = await target.fetch(JOB, known)
+            assert later.job.status == "FINISHED"
+            assert await target.fetch(JOB, later) is later
+
+    async def test_under_another_status_they_mean_something_else(self):
+        statuses = iter([200, 503])
+        body = {"id": JOB, "status": "PROCESSING", "tasks": []}
+
+        def answer(_):
+            return web.json_response(body, status=next(statuses))
+
+        async with shared() as on, cloud(answer) as server:
+            target = api(on, server)
+            known = await target.fetch(JOB)
+            assert isinstance(await failure(target.fetch(JOB, known)), ServerError)
+
+
 async def test_what_is_sent():
     counted = []
     async with shared() as on, cloud() as server:

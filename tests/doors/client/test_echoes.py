@@ -58,8 +58,9 @@ class _Body:
     def __init__(self, body):
         self._body = body
 
-    async def iter_any(self):
-        yield self._body
+    async def readany(self):
+        body, self._body = self._body, b""
+        return body
 
 
 def readings(text):

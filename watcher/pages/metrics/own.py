@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import prometheus_client as prometheus
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -23,6 +24,18 @@ CALLS = ("detail", "list", "token")
 _REQUEST_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _COMMIT_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60)
 _LATENCY_SECONDS = (0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900, 3600)
+
+
+class _Bound(dict[tuple[str, ...], tuple[Any, ...]]):
+    """The series of some families by their labels' values, each looked up once."""
+
+    def __init__(self, *families: MetricWrapperBase) -> None:
+        self._families = families
+
+    def __missing__(self, values: tuple[str, ...]) -> tuple[Any, ...]:
+        found = tuple(family.labels(*values) for family in self._families)
+        self[values] = found
+        return found
 
 
 class OwnMetrics:
@@ -43,6 +56,8 @@ class OwnMetrics:
         self._show_reloads()
         self._show_store()
         self._count_logins()
+        self._of_polls = _Bound(self._polls, self._durations, self._lags)
+        self._of_requests = _Bound(self._requests)
         self._gauge(
             "watcher_build_info", "What runs.", "version", "python_version"
         ).labels(__version__, platform.python_version()).set(1)
@@ -141,9 +156,10 @@ class OwnMetrics:
         self, target: str, seconds: float, lag: float, failure: Reason | None
     ) -> None:
         """Count one poll."""
-        self._polls.labels(target).inc()
-        self._durations.labels(target).observe(seconds)
-        self._lags.labels(target).observe(max(0.0, lag))
+        polls, durations, lags = self._of_polls[target,]
+        polls.inc()
+        durations.observe(seconds)
+        lags.observe(max(0.0, lag))
         if failure is not None:
             self._poll_failures.labels(target, failure).inc()
 
@@ -154,7 +170,8 @@ class OwnMetrics:
 
     def requested(self, target: str, call: str) -> None:
         """Count one request that was sent."""
-        self._requests.labels(target, call).inc()
+        (requests,) = self._of_requests[target, call]
+        requests.inc()
 
     def committed(self, seconds: float) -> None:
         """Count one commit."""
