@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.whole.test_main_job import FIELDS
+from watcher.commands.cli import subcommands
 from watcher.pages.metrics import MetricsPage
 from watcher.polling.board import Board
 from watcher.ports import Request
@@ -70,6 +71,29 @@ def test_fields_of_log_events(event):
     row = next(line for line in text.splitlines() if line.startswith(f"| `{event}`"))
     if "as `job" not in row:
         assert re.findall(r"`([a-z_]+)`", row.split("|")[3]) == FIELDS[event]
+
+
+def test_commands():
+    parts = re.split(r"^## ", (DOCS / "commands.md").read_text(), flags=re.MULTILINE)
+    documented = {
+        part.partition("\n")[0]: re.findall(r"^\| `(--[a-z]+)` \|", part, re.MULTILINE)
+        for part in parts[1:]
+    }
+    told = {
+        name: {
+            flag for action in parser._actions for flag in action.option_strings
+        }.difference({"-h", "--help"})
+        for name, parser in subcommands().items()
+    }
+    assert list(documented) == list(told)
+    assert {name: set(flags) for name, flags in documented.items()} == told
+
+
+@pytest.mark.parametrize("name", subcommands())
+def test_settings_are_taken_where_the_page_says_so(name):
+    text = (DOCS / "commands.md").read_text().partition(f"\n## {name}\n")[2]
+    takes = "Takes settings." in text.partition("\n## ")[0]
+    assert takes is subcommands()[name].get_default("settable")
 
 
 @pytest.mark.parametrize(

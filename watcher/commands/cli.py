@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from watcher import __version__
 from watcher.commands import (
@@ -16,6 +16,7 @@ from watcher.commands import (
     healthcheck,
     run,
     simulate,
+    status,
     test_sink,
     wait,
 )
@@ -25,7 +26,10 @@ from watcher.settings.schema import Settings
 from watcher.settings.showing import described, nearest
 
 # Each imports what only it needs when it is run, so that all of them start quickly.
-COMMANDS = (run, check, demo, simulate, doctor, healthcheck, events, test_sink, wait)
+COMMANDS = (
+    *(run, status, wait, events, doctor, check),
+    *(test_sink, healthcheck, demo, simulate),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,6 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add_to(commands)
     return parser
+
+
+def subcommands() -> Mapping[str, argparse.ArgumentParser]:
+    """Return the parser of each command, by what is typed."""
+    (choice,) = (
+        each
+        for each in _parser()._actions  # noqa: SLF001 - argparse shows them nowhere else
+        if isinstance(each, argparse._SubParsersAction)  # noqa: SLF001
+    )
+    return dict(choice.choices)
 
 
 def _check_command(parser: argparse.ArgumentParser, word: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from watcher.core.errors import SettingsError
 from watcher.encoding import printable
@@ -98,3 +99,10 @@ def address(text: str) -> tuple[str, int]:
 def complain(line: str) -> None:
     """Say on standard error what is wrong, whatever the text is made of."""
     print(f"watcher: {printable(line)}", file=sys.stderr)  # noqa: T201
+
+
+def silence(out: BinaryIO) -> None:
+    """Let what is still buffered go nowhere, so that exit does not fail on it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, out.fileno())
+    os.close(nowhere)

@@ -2,23 +2,42 @@
 
 Over TLS, who answers must show the certificate that the configuration names. Without
 TLS nobody can be told from another: whoever holds the port of a loopback address while
-the daemon is down gets what is sent there. So only who asks for settings sends the
-token, and the health of the daemon is asked for without.
+the daemon is down gets what is sent there. So only who asks for settings, or is asked
+for a user, sends the token; the health of the daemon is asked for without.
 """
 
 from __future__ import annotations
 
 import http.client
+import json
 import ssl
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from watcher.core.address import is_loopback
-from watcher.core.errors import SettingsError
+from watcher.core.errors import SettingsError, WatcherError
 from watcher.settings.schema import Server
 
 TIMEOUT = 3.0
+PATIENCE = 45.0
+"""Seconds of silence after which a stream, which pulses each 15, is given up."""
 LARGEST = 64 * 2**20
 _ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+class DaemonError(WatcherError):
+    """The daemon does not answer, or refuses; says in one line what to do."""
+
+
+class Message(NamedTuple):
+    """A server-sent event; `place` is what to go on from."""
+
+    event: str
+    data: Any
+    place: str | None
 
 
 def check(server: Server) -> str | None:
@@ -46,12 +65,107 @@ def settings_in_force(server: Server) -> str:
     try:
         status, text = _ask(server, "/api/v1/config", token)
     except (OSError, http.client.HTTPException) as exc:
-        raise SettingsError([f"server.listen: {_address(server)}: {exc}"]) from None
+        raise SettingsError([f"server.listen: {_unanswered(server, exc)}"]) from None
     if status != http.client.OK:
         raise SettingsError(
             [f"server.api_token: {_address(server)} says: {text[:256]}"]
         )
     return text
+
+
+def ask(server: Server, path: str, **query: object) -> Mapping[str, Any] | None:
+    """Return what a path of the daemon's API shows; None where it knows no such thing.
+
+    Args:
+        server: Where it is served.
+        path: Quoted.
+        query: Its parameters; those that are None or empty are left out.
+
+    Raises:
+        DaemonError: There is no such answer.
+        SettingsError: `server.web_config_file` cannot be used.
+    """
+    target = _target(path, query)
+    try:
+        status, text = _ask(server, target)
+        if status == HTTPStatus.UNAUTHORIZED and server.api_token:
+            token = server.api_token.get_secret_value()
+            status, text = _ask(server, target, token)
+    except (OSError, http.client.HTTPException) as exc:
+        raise DaemonError(_unanswered(server, exc)) from None
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise DaemonError(f"who answers at {_address(server)} is no watcher ({status})")
+    if status == HTTPStatus.NOT_FOUND:
+        return None
+    if status != HTTPStatus.OK:
+        raise DaemonError(_refused(server, status, answer.get("error")))
+    return answer
+
+
+def follow(
+    server: Server, place: str | None, path: str, **query: object
+) -> Iterator[Message]:
+    """Yield what a stream of the daemon tells, until it ends.
+
+    Args:
+        server: Where it is served.
+        place: What to go on from; None: from now on.
+        path: Quoted.
+        query: Its parameters; see `ask`.
+
+    Raises:
+        DaemonError: It cannot be had, or has broken off.
+        SettingsError: `server.web_config_file` cannot be used.
+    """
+    headers = {"Last-Event-ID": place} if place else {}
+    if server.web_config_file and server.api_token:
+        token = server.api_token.get_secret_value()
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        connection, answer = _begin(server, _target(path, query), headers, PATIENCE)
+        try:
+            if answer.status != HTTPStatus.OK:
+                raise DaemonError(_refused(server, answer.status, None))
+            yield from _messages(answer)
+        finally:
+            connection.close()
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        raise DaemonError(_unanswered(server, exc)) from None
+
+
+def _messages(answer: http.client.HTTPResponse) -> Iterator[Message]:
+    told: dict[str, str] = {}
+    while line := answer.readline(LARGEST).decode("utf-8", "replace"):
+        name, _, value = line.rstrip("\r\n").partition(": ")
+        if name:
+            told[name] = value
+        elif "event" in told:
+            data = json.loads(told.get("data", "null"))
+            yield Message(told["event"], data, told.get("id"))
+            told = {}
+
+
+def _target(path: str, query: Mapping[str, object]) -> str:
+    given = {name: value for name, value in query.items() if value not in {None, ""}}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _unanswered(server: Server, exc: Exception) -> str:
+    why = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+    return (
+        f"no daemon answers at {_address(server)} ({why}); "
+        "is `watcher run` running there, on this server.listen?"
+    )
+
+
+def _refused(server: Server, status: int, error: object) -> str:
+    hint = "; give its server.api_token" if status == HTTPStatus.UNAUTHORIZED else ""
+    said = f": {str(error)[:256]}" if error else ""
+    return f"the daemon at {_address(server)} refuses: {status}{said}{hint}"
 
 
 def _host(server: Server) -> str:
@@ -65,17 +179,30 @@ def _address(server: Server) -> str:
 
 def _ask(server: Server, path: str, token: str | None = None) -> tuple[int, str]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    file = server.web_config_file
-    certificate = _certificate(file) if file else None
-    if token and certificate is None and not is_loopback(_host(server)):
-        raise ConnectionError("the token is sent over TLS or to loopback only")
-    connection = _connect(server, certificate)
+    connection, answer = _begin(server, path, headers, TIMEOUT)
     try:
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
         return answer.status, answer.read(LARGEST).decode("utf-8", "replace")
     finally:
         connection.close()
+
+
+def _begin(
+    server: Server, path: str, headers: Mapping[str, str], timeout: float
+) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    file = server.web_config_file
+    certificate = _certificate(file) if file else None
+    secret = "Authorization" in headers
+    if secret and certificate is None and not is_loopback(_host(server)):
+        raise ConnectionError("the token is sent over TLS or to loopback only")
+    connection = _connect(server, certificate)
+    try:
+        connection.request("GET", path, headers=dict(headers))
+        if connection.sock:
+            connection.sock.settimeout(timeout)
+        return connection, connection.getresponse()
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _certificate(web_config_file: Path) -> bytes | None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import BinaryIO
 
-from watcher.commands.command import Commands, Exit, Flags, add, complain, origin_of
+from watcher.commands.command import (
+    Commands,
+    Exit,
+    Flags,
+    add,
+    complain,
+    origin_of,
+    silence,
+)
 from watcher.core.errors import SettingsError
 from watcher.core.journal import line
 from watcher.encoding import encode_json
@@ -42,13 +49,15 @@ def _events(args: argparse.Namespace, flags: Flags) -> int:
         raise SettingsError(["store.url: memory: keeps no journal that could be read"])
     if not args.follow and not path.exists():
         raise SettingsError([f"store.url: {path} is not there; no daemon has made it"])
+    if args.follow and not path.exists():
+        complain(f"{path} is not there yet; waiting for a daemon to make it")
     tell = follow if args.follow else show
     try:
         return anyio.run(
             tell, JournalFile(path), args.after, args.job, sys.stdout.buffer
         )
     except BrokenPipeError:  # the reader has left
-        _silence(sys.stdout.buffer)
+        silence(sys.stdout.buffer)
         return Exit.OK
 
 
@@ -98,10 +107,3 @@ async def _write(
         out.flush()
         last = batch[-1].seq
     return last
-
-
-def _silence(out: BinaryIO) -> None:
-    """Let what is still buffered go nowhere, so that exit does not fail on it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, out.fileno())
-    os.close(nowhere)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from watcher.commands.terminal import Line, Span, cells, padded
+from watcher.commands.terminal import Line, Span, cells, clipped, padded
 from watcher.core.insight import Folded
 from watcher.core.model import Phase, TaskPhase
 from watcher.core.transitions import OPEN, task_phase
+from watcher.encoding import printable
 from watcher.fields import UNITS
 
 AWAITED = "awaited"
@@ -25,6 +27,7 @@ _LOOKS: Mapping[str, tuple[str, str]] = {
     Phase.ACTIVE: ("●", "cyan"),
     Phase.SUCCEEDED: ("✓", "green"),
 }
+_SHORT_NAME, _LONGEST_NAME = 20, 40
 _WIDE, _WIDEST = 60, 100
 """Columns from which on there is a bar, and a whole id."""
 
@@ -86,44 +89,92 @@ class ShownJob:
 
 
 def job_lines(jobs: Iterable[ShownJob], columns: int | None) -> Iterator[Line]:
-    """Yield the lines of jobs, in the order of their rank."""
-    for job in sorted(jobs, key=lambda job: job.rank):
-        yield _job_line(job, columns)
+    """Yield the lines of jobs, one below the other.
+
+    Args:
+        jobs: In the order in which they are shown.
+        columns: How wide it may be. None: any width, and then one line a job.
+    """
+    shown = list(jobs)
+    widths = _Widths.of(shown, columns)
+    for job in shown:
+        line = _job_line(job, columns, widths)
+        if columns is None:
+            yield [*line, *_reasons(job)]
+            continue
+        yield line
         for group in job.failures[:MOST_FOLDED]:
             yield from _folded_lines(group, columns)
-        more = job.failures[MOST_FOLDED:]
-        if more:
-            tasks = sum(each.count for each in more)
-            yield [Span(f"    {tasks} more for {len(more)} other reasons", "dim")]
+        if more := _more(job):
+            yield [Span(f"    {more}", "dim")]
 
 
-def _job_line(job: ShownJob, columns: int | None) -> Line:
+class _Widths(NamedTuple):
+    """How wide columns are: of what failed, and of names; whether targets are named."""
+
+    failed: int
+    name: int
+    targets: bool
+
+    @classmethod
+    def of(cls, jobs: Sequence[ShownJob], columns: int | None) -> _Widths:
+        failed = max((len(_failed(job)) for job in jobs), default=0)
+        longest = max((cells(printable(job.name or "")) for job in jobs), default=0)
+        most = _LONGEST_NAME if (columns or _WIDEST) >= _WIDEST else _SHORT_NAME
+        return cls(failed, min(longest, most), len({j.target for j in jobs}) > 1)
+
+
+def _failed(job: ShownJob) -> str:
+    return f"{job.failed} failed" if job.failed else ""
+
+
+def _job_line(job: ShownJob, columns: int | None, widths: _Widths) -> Line:
     width = columns or _WIDEST
     mark, colour = _LOOKS.get(job.phase, ("?", "yellow"))
     spans = [
         Span(f"{mark} {padded(job.phase, 9)} ", colour),
-        Span(padded(f"{job.done}/{job.total}", 8)),
+        Span(padded(f"{job.done}/{job.total} ", 8)),
     ]
     if width >= _WIDE:
         spans.append(Span(f"{bar(job.done, job.total)} ", colour))
-    if job.failed:
-        spans.append(Span(f"{job.failed} failed ", "red"))
-    spans.append(Span(f"{job.name} " if job.name else "", "bold"))
+    if widths.failed:
+        spans.append(Span(f"{padded(_failed(job), widths.failed)} ", "red"))
+    if widths.name:
+        name = clipped(printable(job.name or ""), widths.name)
+        spans.append(Span(f"{padded(name, widths.name)} ", "bold"))
     short = width < _WIDEST and job.name
-    spans.append(Span(job.job_id[:FIRST_OF_ID] if short else job.job_id))
+    shown_id = job.job_id[:FIRST_OF_ID] if short else job.job_id
+    spans.append(Span(f"{job.target}/{shown_id}" if widths.targets else shown_id))
     if job.age is not None and width >= _WIDE:
         spans.append(Span(f" {lasted(job.age)}", "dim"))
     return spans
 
 
-def _folded_lines(group: Folded, columns: int | None) -> Iterator[Line]:
-    named = ", ".join(group.servers)
+def _reasons(job: ShownJob) -> Iterator[Span]:
+    """Yield the folded failures of a job for the end of its line."""
+    for number, group in enumerate(job.failures[:MOST_FOLDED]):
+        yield Span("; " if number else "  ")
+        yield Span(f"{group.count}x {group.message or NO_MESSAGE} ({_named(group)})")
+    if more := _more(job):
+        yield Span(f"; {more}")
+
+
+def _more(job: ShownJob) -> str:
+    more = job.failures[MOST_FOLDED:]
+    tasks = sum(each.count for each in more)
+    return f"{tasks} more for {len(more)} other reasons" if more else ""
+
+
+def _named(group: Folded) -> str:
     more = group.count - len(group.servers)
-    if group.servers and more > 0:
-        named += f" and {more} more"
-    servers = Span(named, "dim")
+    named = ", ".join(group.servers)
+    return f"{named} and {more} more" if group.servers and more > 0 else named
+
+
+def _folded_lines(group: Folded, columns: int) -> Iterator[Line]:
+    servers = Span(_named(group), "dim")
     line = [Span(f"    {group.count}x ", "red"), Span(group.message or NO_MESSAGE)]
-    if columns is not None and columns < _WIDE:
+    if columns < _WIDE:
         yield line
         yield [Span("       "), servers]
     else:

@@ -51,6 +51,11 @@ def columns_of(out: TextIO) -> int | None:
     return _size(out).columns if out.isatty() else None
 
 
+def rows_of(out: TextIO) -> int:
+    """Return how many lines a terminal has."""
+    return _size(out).lines
+
+
 def cells(text: str) -> int:
     """Return how many columns of a terminal a text takes."""
     return len(text) if text.isascii() else sum(map(_cells, text))

@@ -72,7 +72,7 @@ def view(progress: Progress, columns: int | None, now: float) -> Iterator[Line]:
     ]
     if problem := _problem(progress.records):
         yield [Span(f"! {problem}", "yellow")]
-    yield from job_lines(jobs, columns)
+    yield from job_lines(sorted(jobs, key=lambda job: job.rank), columns)
 
 
 def shown(record: JobRecord, now: float) -> ShownJob:
