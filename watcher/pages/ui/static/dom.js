@@ -19,7 +19,10 @@ const kept = (children) =>
 // Puts children in the place of those that are there; what is null is left out.
 export const fill = (node, ...children) => node.replaceChildren(...kept(children));
 
-// Text from outside, kept from turning the text around it.
-export const said = (text, attributes = {}) => el("bdi", attributes, String(text));
+// Text from outside, kept from turning the text around it. What would turn its own letters, so
+// that it reads as something else, is shown as a character that is none.
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
+export const said = (text, attributes = {}) =>
+  el("bdi", attributes, String(text).replace(TURNING, "\ufffd"));
 
 export const byId = (id) => document.getElementById(id);

@@ -159,8 +159,8 @@ export function showJob(main, target, jobId) {
     failed.querySelectorAll("a").forEach((link) =>
       link.addEventListener("click", (event) => {
         event.preventDefault();
-        box.value = link.textContent;
-        set({ q: link.textContent });
+        box.value = new URL(link.href).searchParams.get("q");
+        set({ q: box.value });
         box.scrollIntoView({ block: "center" });
       }),
     );
