@@ -368,6 +368,30 @@ def test_a_keyboard_is_enough(tab):
         )
 
 
+def test_what_is_drawn_anew_keeps_the_focus(tab):
+    ailing = record("aa", tasks=[task(1, "FAILED", "no key")])
+    with watching(failed("a", "no disk"), ailing, record("b")) as watcher:
+        page = tab.page
+        tab.open(watcher.url)
+        chip = page.get_by_role("link", name=re.compile("^failed"))
+        chip.focus()
+        watcher.show(failed("b", "no power"))
+        expect(chip).to_have_text("✕failed 2")
+        expect(chip).to_be_focused()
+        server = page.locator(".job", has_text="no key").locator(".servers a")
+        server.focus()
+        expect(page.locator(".job h2")).to_have_text(["a", "b", "aa"])
+        watcher.show(replace(ailing, phase=Phase.FAILED))  # so that it moves
+        expect(page.locator(".job h2")).to_have_text(["a", "aa", "b"])
+        expect(server).to_be_focused()
+        tab.open(f"{watcher.url}/jobs/prod/a")
+        chip = page.get_by_role("button", name=re.compile("^FAILED"))
+        chip.focus()
+        watcher.show(record("a", Phase.FAILED, [task(1, "FAILED"), task(2, "FAILED")]))
+        expect(chip).to_contain_text("2", timeout=15_000)
+        expect(chip).to_be_focused()
+
+
 def tab_to(page, wanted):
     for _ in range(25):
         page.keyboard.press("Tab")

@@ -17,7 +17,32 @@ const kept = (children) =>
     .filter((child) => child !== null && child !== undefined && child !== false);
 
 // Puts children in the place of those that are there; what is null is left out.
-export const fill = (node, ...children) => node.replaceChildren(...kept(children));
+export const fill = (node, ...children) =>
+  keepFocus(node, () => {
+    node.replaceChildren(...kept(children));
+    return node;
+  });
+
+// Puts a node in the place of another.
+export const swap = (node, other) =>
+  keepFocus(node, () => {
+    node.replaceWith(other);
+    return other;
+  });
+
+// Whoever goes by keyboard stays where they are, though what is there is drawn anew.
+export function keepFocus(node, draw) {
+  const at = document.activeElement;
+  const had = at && at !== node && node.contains(at) ? at : null;
+  const likes = (root) => [...root.querySelectorAll(had.localName)];
+  const place = had ? likes(node).indexOf(had) : -1;
+  const drawn = draw();
+  if (!had || document.activeElement === had) return;
+  if (drawn.contains(had)) return had.focus({ preventScroll: true }); // it moved
+  const found = likes(drawn);
+  const same = had.href ? found.find(({ href }) => href === had.href) : null;
+  (same ?? found[Math.min(place, found.length - 1)])?.focus({ preventScroll: true });
+}
 
 // Text from outside, kept from turning the text around it. What would turn its own letters, so
 // that it reads as something else, is shown as a character that is none.

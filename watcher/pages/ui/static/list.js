@@ -1,7 +1,7 @@
 // The list of jobs: what failed first; its filters are the address.
 
 import { ask, follow, live, regularly } from "./api.js";
-import { byId, el, fill, said } from "./dom.js";
+import { byId, el, fill, keepFocus, said, swap } from "./dom.js";
 import { ORDERS, drawRow, keyOf } from "./row.js";
 import { card, freshness, troubles } from "./trouble.js";
 import { PHASES, many, number, setClock } from "./words.js";
@@ -162,7 +162,7 @@ export function showList(main) {
     if (same) return;
     const node = drawRow(job);
     if (isNew) node.classList.add("moved");
-    known?.node.replaceWith(node);
+    if (known) swap(known.node, node);
     rows.set(key, { job, node });
     dirty = true;
   }
@@ -183,8 +183,11 @@ export function showList(main) {
       node.remove();
     }
     last = sorted.at(-1)?.job ?? null;
-    sorted.forEach(({ node }, index) => {
-      if (list.children[index] !== node) list.insertBefore(node, list.children[index] ?? null);
+    keepFocus(list, () => {
+      sorted.forEach(({ node }, index) => {
+        if (list.children[index] !== node) list.insertBefore(node, list.children[index] ?? null);
+      });
+      return list;
     });
     drawFoot();
   }
