@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.whole.test_main_job import FIELDS
 from watcher.commands.cli import subcommands
 from watcher.pages.metrics import MetricsPage
 from watcher.polling.board import Board
-from watcher.ports import Request
+from watcher.ports import Request, Whose
 from watcher.settings.example import EXAMPLE, REFERENCE, example, reference
 from watcher.settings.showing import described
 
@@ -38,6 +39,7 @@ async def test_metrics():
     page = MetricsPage(Board())
     page.own.show_sinks([])
     page.own.show_trust({})
+    page.own.show_leases(SimpleNamespace(units={"u": Whose.HELD}, losses=0))
     page.own.show_addresses(lambda: ("", ""))
     response = await page.respond(Request("/metrics"))
     text = b"".join([chunk async for chunk in response.body]).decode()
@@ -57,7 +59,7 @@ def test_log_events():
     sources = "".join(path.read_text() for path in Path("watcher").rglob("*.py"))
     said = set(
         re.findall(
-            r'"((?:api|watcher|job|jobs|task|poll|store|sink|credentials|clock|journal|config|server)\.[a-z_]+)"',
+            r'"((?:api|watcher|job|jobs|task|poll|store|sink|lease|credentials|clock|journal|config|server)\.[a-z_]+)"',
             sources,
         )
     )

@@ -11,6 +11,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from watcher.core.errors import LeaseLost, Reason, SinkError
@@ -141,6 +142,15 @@ class Fence:
         if not_held := units - self.epochs.keys():
             raise LeaseLost(not_held)
         return units
+
+    def epoch_of(self, target: str) -> int | None:
+        """Return under which epoch a target is held; None: it is not.
+
+        Where there are no leases everything is held, under 0.
+        """
+        if not self.owner:
+            return 0
+        return self.epochs.get(self.units.get(target, target))
 
 
 ALWAYS_HELD = Fence(owner="")
@@ -430,6 +440,24 @@ class SinkState(Protocol):
     delivered: int
     failed: int
     dead_lettered: int
+
+
+class Whose(StrEnum):
+    """Who watches a unit, as this replica last saw it."""
+
+    HELD = "held"
+    ELSEWHERE = "elsewhere"
+    FREE = "free"
+
+
+class LeaseState(Protocol):
+    """Which units of lease there are, and whose they are."""
+
+    @property
+    def units(self) -> Mapping[str, Whose]:
+        """Every unit of the settings in force."""
+
+    losses: int
 
 
 class Observer(Protocol):

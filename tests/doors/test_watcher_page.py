@@ -86,6 +86,7 @@ async def test_how_fresh_it_is_and_what_fails():
                 "dead_letters": 4,
             }
         ],
+        "replica": None,
         "configuration": {"valid": True},
     }
     assert target == {

@@ -206,6 +206,54 @@ class TestAnswersThatDoNotCount:
         assert answer(one, look, now=2.0) == []
 
 
+class TestLease:
+    """From its end on nothing is sent and nothing counts, whatever was begun before."""
+
+    def test_nothing_is_sent(self):
+        one = target(2)
+        one.held_until = 5.0
+        assert looks([one], 5.0) == []
+        assert next_release([one], 5.0) == math.inf
+        assert len(looks([one], 4.9)) == 2
+
+    def test_an_answer_that_comes_after_counts_for_nothing(self):
+        one = target()
+        (look,) = looks([one], 0.0)
+        one.held_until = 5.0
+        assert answer(one, look, now=5.0) is None
+
+    def test_nor_does_a_page(self):
+        one = target(1, mode=Mode.LIST, discover={})
+        page = next(each for each in looks([one], 0.0) if isinstance(each, PageLook))
+        one.held_until = 5.0
+        row = Job("job-9", "PROCESSING")
+        assert list(one.take_page(page, ListPage((row,), 1), {}, 5.0, 0.0)) == []
+        assert one.discovered == frozenset()
+
+
+class TestTakenOver:
+    def test_first_looks_are_spread_over_one_interval(self):
+        one = target(0, interval=10.0)
+        known = [JobRecord(key, last_poll_at=1.0) for key in keys(5)]
+        one.take_over(known, 100.0)
+        assert [one.due_at(key) for key in keys(5)] == [100, 102, 104, 106, 108]
+        assert one.attempted
+
+    def test_or_over_what_the_rate_needs(self):
+        one = target(0, interval=1.0, requests_per_second=1.0)
+        known = [JobRecord(key, last_poll_at=1.0) for key in keys(5)]
+        one.take_over(known, 100.0)
+        assert [one.due_at(key) for key in keys(5)] == [100, 101, 102, 103, 104]
+
+    def test_one_that_nobody_asked_yet_is_due_at_once_and_waited_for(self):
+        one = target(0, interval=10.0)
+        a, b, c = keys(3)
+        finished = JobRecord(c, phase=Phase.SUCCEEDED, last_poll_at=1.0)
+        one.take_over([JobRecord(a, last_poll_at=1.0), JobRecord(b), finished], 100.0)
+        assert (one.due_at(a), one.due_at(b), one.due_at(c)) == (100, 100, None)
+        assert not one.attempted
+
+
 class TestAttempted:
     def test_by_an_answer_of_any_kind(self):
         one = target(jobs=2)

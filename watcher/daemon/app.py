@@ -233,6 +233,7 @@ def _pages(rooms: Rooms) -> list[Page]:
             rooms.fleet.manners,
             facts,
             wall,
+            lambda: rooms.keeper.shown() if rooms.keeper else None,
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -37,11 +38,26 @@ class Fleet:
         targets: By name; changed in place.
     """
 
-    def __init__(self, open_door: OpenDoor) -> None:
-        """Make a fleet without targets."""
+    def __init__(
+        self, open_door: OpenDoor, until: Callable[[str], float] = lambda _: math.inf
+    ) -> None:
+        """Make a fleet without targets.
+
+        Args:
+            open_door: Opens the API of a target.
+            until: Until when a target may be asked, monotonic seconds: while its lease
+                is held. One that may not is not in force.
+        """
         self.targets: dict[str, Target] = {}
         self._open_door = open_door
+        self._until = until
         self._in_force = Plan()
+        self._doors: dict[str, JobApi] = {}
+
+    @property
+    def settings(self) -> Mapping[str, given.Target]:
+        """The settings of every target that they name, asked by this replica or not."""
+        return self._in_force.targets
 
     @property
     def doors(self) -> Mapping[str, JobApi]:
@@ -78,17 +94,28 @@ class Fleet:
     def put_in_force(self, plan: Plan, now: float) -> None:
         """Ask as planned; kept targets keep their jobs, their state and their times."""
         self._in_force = plan
-        for name in self.targets.keys() - plan.targets.keys():
+        self._doors = {
+            name: plan.doors.get(name) or self._doors[name] for name in plan.targets
+        }
+        self.follow(now)
+
+    def follow(self, now: float) -> None:
+        """Ask those targets whose leases are held now, and no other."""
+        plan = self._in_force
+        held = {name for name in plan.targets if self._until(name) > now}
+        for name in self.targets.keys() - held:
             del self.targets[name]
         for name, settings in plan.targets.items():
-            manner = _manner(settings, plan.poll)
-            door, target = plan.doors.get(name), self.targets.get(name)
-            if target is None:
-                self.targets[name] = Target(name, plan.doors[name], manner)
+            if name not in held:
                 continue
-            if door is not None:
+            manner, door = _manner(settings, plan.poll), self._doors[name]
+            target = self.targets.get(name)
+            if target is None:
+                target = self.targets[name] = Target(name, door, manner)
+            elif target.api is not door:
                 target.reopen(door, now)
             target.change(manner)
+            target.held_until = self._until(name)
 
     def due_at(self, key: JobKey) -> float | None:
         """Return when a job is asked next, monotonic seconds; None: no time is set."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from watcher.core.model import JobKey
 from watcher.daemon.fleet import Fleet, OpenDoor
+from watcher.daemon.holding import Holding
 from watcher.daemon.watch_list import WatchList
 from watcher.polling.board import Board
 from watcher.polling.committer import Committer
 from watcher.polling.poller import Poller
-from watcher.ports import Observer, Store
+from watcher.ports import ALWAYS_HELD, Observer, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ def join(  # noqa: PLR0913 - one for each thing that a room is handed
     served: Callable[[JobKey], bool] = lambda _: False,
     turned: Callable[[float], None] = lambda _: None,
     fault_point: Callable[[str], None] = lambda _: None,
+    holding: Holding | None = None,
 ) -> Watching:
     """Make what watches, each part handed what it needs; nothing is asked yet.
 
@@ -49,9 +51,18 @@ def join(  # noqa: PLR0913 - one for each thing that a room is handed
         served: Whether somebody was shown a job's final state.
         turned: Called at each turn of the poller's loop.
         fault_point: Called with the name of each step of a commit.
+        holding: What is this replica's own; None: everything.
     """
-    fleet = Fleet(open_door)
-    committer = Committer(board, store, observer, wall=wall, fault_point=fault_point)
+    fleet = Fleet(open_door, holding.until) if holding else Fleet(open_door)
+    committer = Committer(
+        board,
+        store,
+        observer,
+        wall=wall,
+        fence=holding.fence if holding else lambda: ALWAYS_HELD,
+        lost=holding.lose if holding else lambda _: None,
+        fault_point=fault_point,
+    )
     poller = Poller(
         fleet.targets, board, committer, observer, chance=chance, turned=turned
     )
@@ -64,5 +75,6 @@ def join(  # noqa: PLR0913 - one for each thing that a room is handed
         wake=poller.wake,
         served=served,
         wall=wall,
+        configured=(lambda: fleet.settings) if holding else None,
     )
     return Watching(fleet, committer, poller, watch_list)

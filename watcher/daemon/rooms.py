@@ -6,7 +6,7 @@ surroundings runs the same daemon, be it a process or a test on a clock of its o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,12 +14,15 @@ import anyio
 import structlog
 
 from watcher.daemon.ending import Ending
+from watcher.daemon.holding import Holding
 from watcher.daemon.joining import join
+from watcher.daemon.keeper import Keeper
 from watcher.daemon.notify import Notifier
 from watcher.daemon.reloader import Reloader
 from watcher.daemon.signals import Wishes
 from watcher.daemon.targets import Targets
 from watcher.daemon.trust_keeper import TrustKeeper
+from watcher.daemon.units import units_of
 from watcher.daemon.watch_list import LOOK_EVERY
 from watcher.pages.metrics import MetricsPage
 from watcher.polling.board import Board
@@ -27,7 +30,10 @@ from watcher.polling.sources import JobSources
 from watcher.ports import Sink, Store
 from watcher.settings.loading import Origin
 from watcher.settings.schema import Settings
-from watcher.sinks.courier import Courier, prune_regularly
+from watcher.sinks.courier import Courier, RetryPolicy, prune_regularly
+
+DRAIN = 1.0
+"""Seconds for what is left to deliver at the end, where another replica waits for it."""
 
 log = structlog.get_logger()
 
@@ -70,6 +76,7 @@ class Rooms:
         couriers: One a sink.
         ending: When it ends by itself.
         reloader: When settings are read again.
+        keeper: Which targets are this replica's own; None: all are.
     """
 
     def __init__(
@@ -80,6 +87,8 @@ class Rooms:
         self.board = Board()
         self.metrics = MetricsPage(self.board)
         own = self.metrics.own
+        leases = outside.store.leases
+        self._holding = Holding(leases.owner) if leases else None
         watching = join(
             self.board,
             outside.store,
@@ -92,6 +101,7 @@ class Rooms:
             served=self.metrics.served,
             turned=outside.notifier.turned,
             fault_point=outside.fault_point,
+            holding=self._holding,
         )
         self.fleet, self.committer = watching.fleet, watching.committer
         self.poller, self.watch_list = watching.poller, watching.watch_list
@@ -109,7 +119,23 @@ class Rooms:
         self._wishes = wishes
         self._sources = JobSources(outside.wall)
         self._trust = TrustKeeper(self.fleet.targets, outside.store)
+        self.keeper = self._keeper(settings.replica.lease)
         self._show_own()
+
+    def _keeper(self, lease: float) -> Keeper | None:
+        leases, holding = self.outside.store.leases, self._holding
+        if leases is None or holding is None:
+            return None
+        return Keeper(
+            leases,
+            lease,
+            holding,
+            take_up=self._take_up,
+            extended=lambda: self.fleet.follow(anyio.current_time()),
+            wind_up=self._wind_up,
+            let_go=self._let_go,
+            chance=self.outside.chance,
+        )
 
     def _courier(self, sink: Sink) -> Courier:
         outside = self.outside
@@ -119,6 +145,8 @@ class Rooms:
             outside.store,
             jitter=outside.chance,
             fault_point=outside.fault_point,
+            policy=RetryPolicy(drain=DRAIN) if self._holding else None,
+            own=self._holding.targets if self._holding else lambda: None,
         )
 
     def _show_own(self) -> None:
@@ -126,6 +154,8 @@ class Rooms:
         own.show_sources(lambda: self.watch_list.sound)
         own.show_trust(self.fleet.targets)
         own.show_sinks(self.couriers)
+        if self.keeper:
+            own.show_leases(self.keeper)
         own.show_store(
             lambda: committer.pending,
             lambda: committer.commit_age(anyio.current_time()),
@@ -149,9 +179,10 @@ class Rooms:
             SettingsError: A target cannot be asked; nothing was changed.
         """
         fleet, metrics = self.fleet, self.metrics
-        fleet.put_in_force(
-            fleet.plan(settings.targets, settings.poll), anyio.current_time()
-        )
+        plan = fleet.plan(settings.targets, settings.poll)
+        if self._holding:
+            self._holding.units = units_of(settings.targets)
+        fleet.put_in_force(plan, anyio.current_time())
         shown = settings.metrics
         metrics.configure(
             shown.tasks, shown.max_task_series, failure_reasons=shown.failure_reasons
@@ -164,6 +195,35 @@ class Rooms:
         }
         given = self._sources.of(jobs, self._origin.secrets(settings))
         await self.watch_list.change(given, settings.finished.retention)
+
+    async def _take_up(self, targets: Collection[str]) -> None:
+        """Begin to watch targets, as a reload that adds them.
+
+        Raises:
+            StoreError: What is known of them cannot be read.
+        """
+        notes = await self.outside.store.notes()
+        await self.watch_list.take_over(targets)
+        self.fleet.follow(anyio.current_time())
+        self._trust.resume(notes, targets)
+        self.metrics.show_apis(self.fleet.doors)
+        await self.watch_list.look()
+        for courier in self.couriers:
+            courier.wake()
+
+    async def _wind_up(self, targets: Collection[str]) -> None:
+        """Ask targets no more; commit what they answered, end what is being told."""
+        self.fleet.follow(anyio.current_time())
+        await self.committer.write_out(targets)
+        for courier in self.couriers:
+            await courier.finish(targets)
+
+    def _let_go(self, targets: Collection[str]) -> None:
+        """Leave targets to another replica; the store keeps what it has of them."""
+        self.fleet.follow(anyio.current_time())
+        self.committer.let_go(targets)
+        self.watch_list.let_go(targets)
+        self.metrics.show_apis(self.fleet.doors)
 
     async def work(self) -> None:
         """Do everything until the end is asked for; then commit and tell what is left."""
@@ -179,6 +239,8 @@ class Rooms:
                     asking.start_soon(self.reloader.run)
                     prune = partial(prune_regularly, outside.store, self.couriers)
                     asking.start_soon(partial(prune, now=outside.wall))
+                    if self.keeper:
+                        asking.start_soon(self.keeper.run)
                     await self._wishes.end.wait()
                     asking.cancel_scope.cancel()
                 log.info("watcher.stopping")
@@ -186,6 +248,8 @@ class Rooms:
                 self.committer.stop()
             for courier in self.couriers:
                 courier.stop()
+        if self.keeper:
+            await self.keeper.leave()
         log.info("watcher.stopped")
 
     async def _look_regularly(self) -> None:

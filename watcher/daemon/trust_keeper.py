@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 import structlog
@@ -37,9 +37,14 @@ class TrustKeeper:
         Raises:
             StoreError: It cannot be read.
         """
-        for name, text in (await self._notes.notes()).items():
-            target = self._targets.get(name.removeprefix(_PREFIX))
-            if target is None or not name.startswith(_PREFIX):
+        self.resume(await self._notes.notes(), self._targets.keys())
+
+    def resume(self, notes: Mapping[str, str], targets: Collection[str]) -> None:
+        """Let these targets go on with what was noted of them."""
+        for name in targets:
+            self._kept.pop(name, None)
+            target, text = self._targets.get(name), notes.get(_PREFIX + name)
+            if target is None or text is None:
                 continue
             try:
                 target.resume(msgspec.json.decode(text, type=Trust))

@@ -34,7 +34,7 @@ class WatchList:
         looked: Whether the sources were read once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each thing that it is handed
         self,
         targets: Mapping[str, Target],
         board: Board,
@@ -45,6 +45,7 @@ class WatchList:
         wake: Callable[[], None],
         served: Callable[[JobKey], bool],
         wall: Callable[[], float],
+        configured: Callable[[], Collection[str]] | None = None,
     ) -> None:
         """Watch nothing yet.
 
@@ -57,9 +58,14 @@ class WatchList:
             wake: Called where there is something new to ask for.
             served: Whether somebody was shown a job's final state.
             wall: Wall clock, Unix seconds.
+            configured: Where replicas share the store, the names of all targets, asked
+                by this one or not. What another asks is never forgotten here.
         """
         self.looked = False
         self._targets = targets
+        self._shared = configured is not None
+        self._configured = configured or (lambda: targets)
+        self._new_here: frozenset[str] = frozenset()
         self._board = board
         self._committer = committer
         self._kept = kept
@@ -106,7 +112,23 @@ class WatchList:
             StoreError: They cannot be read.
         """
         self._added = await self._kept.watched()
-        self._left = await self._known()
+        self._left = frozenset() if self._shared else await self._known()
+
+    async def take_over(self, targets: Collection[str]) -> None:
+        """Read what another replica left of targets that are asked here from now on.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        known = await self._known()
+        async with self._turn:
+            self._new_here |= frozenset(targets)
+            self._left |= {key for key in known if key.target in targets}
+
+    def let_go(self, targets: Collection[str]) -> None:
+        """Leave to another replica what is known of these targets."""
+        self._new_here -= frozenset(targets)
+        self._left = frozenset(k for k in self._left if k.target not in targets)
 
     async def change(self, sources: Collection[JobSource], retention: float) -> None:
         """Watch what other sources say.
@@ -142,6 +164,8 @@ class WatchList:
         """Read the sources and watch exactly what they say."""
         async with self._turn:
             readings = [await source.read() for source in self._sources]
+            if self._shared:
+                await self._hear_of_others()
             self._tell_problems({line for each in readings for line in each.problems})
             self._given = dict.fromkeys(key for each in readings for key in each.keys)
             await self._keep_discovered()
@@ -150,6 +174,13 @@ class WatchList:
             self.looked = True
             self._committer.retire(self._is_over)
 
+    async def _hear_of_others(self) -> None:
+        """Read what was added and taken away at other replicas."""
+        try:
+            self._added = await self._kept.watched()
+        except StoreError as exc:
+            log.warning("jobs.not_kept", error=str(exc))
+
     async def add(self, key: JobKey) -> bool:
         """Watch a job from now on, over restarts too; False if it is watched already.
 
@@ -157,10 +188,12 @@ class WatchList:
             KeyError: There is no such target.
             StoreError: It could not be kept.
         """
-        if key.target not in self._targets:
+        if key.target not in self._configured():
             raise KeyError(key.target)
         async with self._turn:
             new = key not in self._board.watched
+            if key.target not in self._targets:
+                new = key not in self._given and key not in self._added
             await self._keep({key}, ())
             await self._watch()
             return new
@@ -221,7 +254,7 @@ class WatchList:
             if key.target in self._targets
         ]
         watched = self._board.watched
-        gone = sorted(watched.difference(wanted))
+        gone = sorted(k for k in watched.difference(wanted) if self._may_end(k))
         new = [key for key in wanted if key not in watched]
         new += self._run_again
         self._kept_up = False
@@ -251,7 +284,7 @@ class WatchList:
             return
         left, self._left = self._left - self._board.watched, frozenset()
         try:
-            await self._committer.forget(left)
+            await self._committer.forget([key for key in left if self._is_ours(key)])
         except StoreError as exc:  # the next call makes up for it
             log.warning("jobs.not_kept", error=str(exc))
 
@@ -260,17 +293,38 @@ class WatchList:
             return
         await self._committer.begin({key: self._project(key.target) for key in keys})
         now = anyio.current_time()
+        taken_over: dict[str, list[JobRecord]] = {name: [] for name in self._new_here}
         for key in keys:
-            # While the store was asked, a reload may have removed the target.
-            if target := self._targets.get(key.target):
-                target.watch(self._board.records[key], now)
+            # While the store was asked, a reload may have removed the target, or its
+            # lease may have gone.
+            target, record = self._targets.get(key.target), self._board.records.get(key)
+            if target is None or record is None:
+                continue
+            if key.target in taken_over:
+                taken_over[key.target].append(record)
+            else:
+                target.watch(record, now)
+        for name, records in taken_over.items():
+            if target := self._targets.get(name):
+                target.take_over(records, now)
+        self._new_here = frozenset()
         self._wake()
 
     async def _end(self, keys: Collection[JobKey]) -> None:
         for key in keys:
             if target := self._targets.get(key.target):
                 target.forget(key)
-        await self._committer.forget(keys)
+        elsewhere = {key.target for key in keys if not self._is_ours(key)}
+        self._committer.let_go(elsewhere)
+        await self._committer.forget([key for key in keys if self._is_ours(key)])
+
+    def _may_end(self, key: JobKey) -> bool:
+        """Whether a job is not just one whose target is being left to another replica."""
+        return self._is_ours(key) or key.target not in self._configured()
+
+    def _is_ours(self, key: JobKey) -> bool:
+        """Whether what is known of a job is this replica's to forget."""
+        return not self._shared or key.target in self._targets
 
     def _is_over(self, record: JobRecord) -> bool:
         """Whether a job was shown for long enough, and its end to somebody."""

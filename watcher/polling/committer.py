@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import anyio
 import structlog
 
-from watcher.core.errors import StoreError
+from watcher.core.errors import LeaseLost, StoreError
 from watcher.core.model import (
     JobKey,
     JobRecord,
@@ -71,6 +71,7 @@ class Committer:
         *,
         wall: Callable[[], float],
         fence: Callable[[], Fence] = lambda: ALWAYS_HELD,
+        lost: Callable[[Collection[str]], None] = lambda _: None,
         fault_point: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Make a committer that knows nothing yet.
@@ -81,6 +82,7 @@ class Committer:
             observer: Told of commits and of what they told.
             wall: Wall clock, Unix seconds.
             fence: Under which leases they are, asked at each commit.
+            lost: Told of the units whose lease a commit found to be another's.
             fault_point: Called with the name of each step; for tests that end the
                 process there.
         """
@@ -89,6 +91,7 @@ class Committer:
         self._observer = observer
         self._wall = wall
         self._fence = fence
+        self._lost = lost
         self._fault_point = fault_point
         self._life = wall()
         self._pending: dict[JobKey, Step] = {}
@@ -98,6 +101,7 @@ class Committer:
         self._unforgotten: set[JobKey] = set()
         self._news = anyio.Event()
         self._stop = anyio.Event()
+        self._attempted = anyio.Event()
         self._began: float | None = None
         self._failures = 0
 
@@ -124,10 +128,15 @@ class Committer:
         Raises:
             StoreError: It could not be asked; nothing is shown of them.
         """
+        before = self._fence()
         known = await self._store.load(projects.keys())
+        after = self._fence()
         self._unforgotten.difference_update(projects)
         self._board.show(
-            resumed(known.get(key), key, project) for key, project in projects.items()
+            resumed(known.get(key), key, project)
+            for key, project in projects.items()
+            # Of a lease that went meanwhile, and be it to come back, this is too old.
+            if before.epoch_of(key.target) == after.epoch_of(key.target) is not None
         )
 
     async def forget(self, keys: Collection[JobKey]) -> None:
@@ -144,6 +153,20 @@ class Committer:
         if self._unforgotten:
             await self._store.forget(frozenset(self._unforgotten))
             self._unforgotten.clear()
+
+    def let_go(self, targets: Collection[str]) -> None:
+        """Drop all that is known of these targets here; the store keeps what it has."""
+        for steps in self._known:
+            for key in [key for key in steps if key.target in targets]:
+                del steps[key]
+        self._unforgotten = {k for k in self._unforgotten if k.target not in targets}
+        self._board.drop([k for k in self._board.watched if k.target in targets])
+
+    async def write_out(self, targets: Collection[str]) -> None:
+        """Wait until nothing of these targets is left to commit."""
+        while any(key.target in targets for steps in self._known for key in steps):
+            self._news.set()
+            await self._attempted.wait()
 
     def retire(self, is_over: Callable[[JobRecord], bool]) -> None:
         """Show no more the finished jobs that were shown for long enough.
@@ -224,8 +247,12 @@ class Committer:
         if not steps:
             return
         self._began = anyio.current_time()
+        fence = self._fence()
         try:
-            await self._store.commit(steps, self._fence())
+            await self._store.commit(steps, fence)
+        except LeaseLost as exc:
+            self._take_back()
+            self._drop_units(exc.units, fence)
         except StoreError as exc:
             self._take_back()
             self._note_failure(exc, len(steps))
@@ -234,6 +261,14 @@ class Committer:
             self._publish()
         finally:
             self._began, self._saving = None, {}
+            self._attempted.set()
+            self._attempted = anyio.Event()
+
+    def _drop_units(self, units: Collection[str], fence: Fence) -> None:
+        """Tell nothing of what is another's; the rest goes with the next commit."""
+        waiting = {key.target for steps in self._known for key in steps}
+        self.let_go({name for name in waiting if fence.units.get(name, name) in units})
+        self._lost(units)
 
     def _take_back(self) -> None:
         """Keep for the next commit what this one could not write, in its order."""

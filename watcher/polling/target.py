@@ -124,11 +124,14 @@ class Target:
         name: The operator's name for it.
         api: The door through which it is asked.
         manner: How it is asked.
+        held_until: When its lease ends, monotonic seconds; from then on nothing is sent
+            and no answer counts.
     """
 
     name: str
     api: JobApi
     manner: Manner
+    held_until: float = math.inf
     _rate: RateLimit = field(init=False)
     _listing: Listing = field(init=False)
     _outages: Outages = field(init=False)
@@ -207,6 +210,23 @@ class Target:
         if not record.phase.finished:
             self._run(record.key, now)
 
+    def take_over(self, records: Iterable[JobRecord], now: float) -> None:
+        """Ask for jobs from now on that another replica asked until a moment ago.
+
+        Their first looks are spread over one interval, or over what the rate needs where
+        that is longer, and nobody waits for them; one never asked yet is due at once.
+        """
+        running = [one for one in records if not one.phase.finished]
+        pace = len(running) / self.manner.requests_per_second
+        over = max(self.manner.interval, pace)
+        for place, record in enumerate(running):
+            if record.last_poll_at is None:
+                self._run(record.key, now)
+                continue
+            self._run(record.key, now + over * place / len(running))
+            self._running[record.key].attempted = True
+            self._unattempted -= 1
+
     def forget(self, key: JobKey) -> None:
         """Ask no more for a job; what is on its way no longer counts."""
         watched = self._running.pop(key, None)
@@ -245,7 +265,7 @@ class Target:
     def next_send(self, now: float) -> float:
         """Return when something may next be sent, if there is room; infinity: never."""
         due = self._due
-        if due == math.inf:
+        if due == math.inf or now >= self.held_until:
             return math.inf
         return max(due, self._gate.opens_at, self._rate.ready_at(), now)
 
@@ -293,9 +313,12 @@ class Target:
 
         Returns:
             Whether its outcome counts: not where the job is watched no more or was
-            watched anew meanwhile, nor where it failed at a door that is closed now.
+            watched anew meanwhile, where it failed at a door that is closed now, nor
+            where the target's lease has ended.
         """
         del self._asked[look.key]
+        if now >= self.held_until:
+            return False
         failed = isinstance(outcome, PollFailed)
         void = failed and look.api is not self.api
         if not void:
@@ -374,6 +397,8 @@ class Target:
         listing, was_active = asked.listing, asked.listing.active
         before = listing.trust.interval
         if listing is not self._listing or asked.api is not self.api:
+            return
+        if now >= self.held_until:
             return
         if isinstance(page, PollFailed):
             # The list waits by itself, and the looks at single jobs go on.

@@ -84,6 +84,7 @@ class Courier:
         journal: Tells when there are more.
         jitter: Draws from [0, 1); spreads the retries.
         policy: How it works.
+        own: The targets whose events it delivers now; None: all.
         fault_point: Called with the name of each step; for tests that end the process.
     """
 
@@ -95,6 +96,7 @@ class Courier:
         *,
         jitter: Callable[[], float],
         policy: RetryPolicy | None = None,
+        own: Callable[[], Collection[str] | None] = lambda: None,
         fault_point: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.delivered = 0
@@ -107,6 +109,9 @@ class Courier:
         self._journal = journal
         self._jitter = jitter
         self._policy = policy or RetryPolicy()
+        self._own = own
+        self._offered: list[Sequence[JournalEvent]] = []
+        self._returned = anyio.Event()
         self._fault_point = fault_point
         self._held: dict[JobKey, _Held] = {}
         self._given_up = GivenUp(sink.name)
@@ -126,6 +131,10 @@ class Courier:
     def undeliverable(self) -> int:
         """Events that it refused for ever."""
         return self._given_up.count
+
+    def wake(self) -> None:
+        """Look at once for what it may deliver."""
+        self._news.set()
 
     def stop(self) -> None:
         """Let `run` return once nothing more can be delivered now."""
@@ -157,7 +166,7 @@ class Courier:
     async def _count(self) -> None:
         while True:
             with suppress(StoreError):
-                self.backlog = await self._outbox.backlog(self.name)
+                self.backlog = await self._outbox.backlog(self.name, self._own())
             await anyio.sleep(COUNT_EVERY)
 
     async def _end(self, scope: anyio.CancelScope) -> None:
@@ -202,7 +211,7 @@ class Courier:
         now = anyio.current_time()
         held = [key for key, job in self._held.items() if job.due > now]
         batch = self._policy.batch
-        events = await self._outbox.undelivered(self.name, batch, held)
+        events = await self._outbox.undelivered(self.name, batch, held, self._own())
         if len(events) < batch:  # all there is: what is missing went past retention
             kept = {event.transition.key for event in events}.union(held)
             self._held = {k: job for k, job in self._held.items() if k in kept}
@@ -230,6 +239,31 @@ class Courier:
 
     async def _offer(self, events: Sequence[JournalEvent]) -> bool:
         """Hand events over and mark them; return whether the next may follow."""
+        if not self._may_offer(events):
+            return False
+        self._offered.append(events)
+        try:
+            return await self._hand_over(events)
+        finally:
+            self._offered.remove(events)
+            self._returned.set()
+            self._returned = anyio.Event()
+
+    def _may_offer(self, events: Sequence[JournalEvent]) -> bool:
+        """Whether all of them are still of targets that are one's own."""
+        own = self._own()
+        return own is None or all(e.transition.key.target in own for e in events)
+
+    async def finish(self, targets: Collection[str]) -> None:
+        """Wait until no event of these targets is being handed over."""
+        while any(
+            event.transition.key.target in targets
+            for events in self._offered
+            for event in events
+        ):
+            await self._returned.wait()
+
+    async def _hand_over(self, events: Sequence[JournalEvent]) -> bool:
         self._fault_point("deliver.before")
         try:
             await self._sink.deliver(events)

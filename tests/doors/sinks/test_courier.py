@@ -191,8 +191,8 @@ async def test_refusals_side_by_side_count_as_one_pause():
 
 async def test_news_during_a_look_at_the_journal_is_not_missed():
     class Slow(MemoryStore):
-        async def undelivered(self, sink, limit, held=()):
-            events = await super().undelivered(sink, limit, held)
+        async def undelivered(self, sink, limit, held=(), targets=None):
+            events = await super().undelivered(sink, limit, held, targets)
             await anyio.sleep(0.1)
             return events
 
@@ -318,9 +318,9 @@ async def test_the_more_jobs_wait_the_more_seldom_the_journal_is_searched():
     class Counting(MemoryStore):
         looks = 0
 
-        async def undelivered(self, sink, limit, held=()):
+        async def undelivered(self, sink, limit, held=(), targets=None):
             self.looks += 1
-            return await super().undelivered(sink, limit, held)
+            return await super().undelivered(sink, limit, held, targets)
 
     store, sink = Counting(now=lambda: 0.0, sinks=["hook"]), ScriptedSink()
     sink.refuse = lambda _: Mendable("answered 404")
@@ -442,10 +442,10 @@ async def test_the_backlog_is_counted_every_second_while_the_store_answers():
     class Locked(MemoryStore):
         locked = False
 
-        async def backlog(self, sink):
+        async def backlog(self, sink, targets=None):
             if self.locked:
                 raise StoreError("locked")
-            return await super().backlog(sink)
+            return await super().backlog(sink, targets)
 
     store, sink = Locked(now=lambda: 0.0, sinks=["hook"]), ScriptedSink()
     sink.refuse = lambda _: Postponed("429", retry_after=100)
@@ -515,3 +515,42 @@ async def test_a_fault_point_lies_on_either_side_of_a_delivery():
     async with running(one):
         await anyio.sleep(1)
     assert seen == [("deliver.before", 0), ("deliver.after", 1)]
+
+
+async def test_only_what_is_one_s_own_is_delivered():
+    store, sink = memory(), ScriptedSink()
+    await store.commit([step("a", "1")])
+    own = set()
+    one = Courier(sink, store, store, jitter=no_jitter, own=lambda: own)
+    async with running(one):
+        await anyio.sleep(2)
+        assert (sink.taken, one.backlog) == ([], 0)
+        own.add("prod")
+        one.wake()
+        await anyio.sleep(2)
+        assert sink.taken == ["1"]
+
+
+async def test_what_is_another_s_meanwhile_is_not_handed_over():
+    store, sink = memory(), ScriptedSink()
+    own = {"prod"}
+    await store.commit([step("a", "1", "2", "3")])
+    one = Courier(sink, store, store, jitter=no_jitter, own=lambda: own)
+    sink.refuse = lambda _: own.clear()  # while the first is being handed over
+    async with running(one):
+        await anyio.sleep(2)
+        assert sink.taken == ["1"]
+        await one.finish(["prod"])
+
+
+async def test_who_gives_back_waits_for_what_is_being_handed_over():
+    store, sink = memory(), ScriptedSink()
+    sink.seconds = lambda _: 5.0
+    await store.commit([step("a", "1")])
+    one = courier(sink, store)
+    async with running(one):
+        await anyio.sleep(1)
+        await one.finish(["elsewhere"])
+        assert sink.taken == []
+        await one.finish(["prod"])
+        assert sink.taken == ["1"]

@@ -64,6 +64,7 @@ class WatcherPage:
         manners: Callable[[], Mapping[str, Mapping[str, object]]],
         facts: Mapping[str, object],
         now: Clock,
+        replica: Callable[[], Mapping[str, object] | None] = lambda: None,
     ) -> None:
         """Make the page.
 
@@ -73,8 +74,10 @@ class WatcherPage:
             manners: By target in force, how it is asked.
             facts: What does not change while it runs.
             now: Wall clock, Unix seconds.
+            replica: This replica and whose each unit is; None where one daemon has all.
         """
         self._board = board
+        self._replica = replica
         self._collect = collect
         self._manners = manners
         self._facts = facts
@@ -108,6 +111,7 @@ class WatcherPage:
                 ),
             },
             "sinks": _sinks(figures),
+            "replica": self._replica(),
             "configuration": {
                 "valid": figures.get(("watcher_config_last_reload_successful", "")) == 1
             },

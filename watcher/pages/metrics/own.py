@@ -18,7 +18,8 @@ from watcher.core.errors import Reason
 from watcher.core.model import EventName, Transition
 from watcher.core.trust import Trust
 from watcher.pages.metrics.families import status_word
-from watcher.ports import JobApi, SinkState
+from watcher.pages.metrics.leases import LeaseCollector
+from watcher.ports import JobApi, LeaseState, SinkState
 
 CALLS = ("detail", "list", "token")
 _REQUEST_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -233,6 +234,10 @@ class OwnMetrics:
         """
         self._pending.set_function(pending)
         self._commit_age.set_function(commit_age)
+
+    def show_leases(self, leases: LeaseState) -> None:
+        """Show whose the units of lease are, read at every scrape."""
+        self.registry.register(LeaseCollector(leases))
 
     def show_trust(self, targets: Mapping[str, ListedTarget]) -> None:
         """Show what the list call of each target has earned, read at every scrape."""
