@@ -7,6 +7,7 @@ import pytest
 import structlog
 
 from tests.daemon.replicas import LEASE, House, unreachable
+from watcher.core.errors import SettingsError
 from watcher.core.model import JobKey
 from watcher.daemon.keeper import GIVE_BACK_EVERY, MARGIN
 
@@ -265,3 +266,17 @@ async def test_what_was_read_under_an_earlier_lease_is_not_shown():
         assert one.rooms.board.records == {}
         await anyio.sleep(5.0)
         assert len(one.rooms.board.records) == 3
+
+
+async def test_none_of_them_ends_by_itself():
+    """None watches all jobs, so none can say that all are done."""
+    async with House(keys=1, targets=1).open() as house:
+        one = house.start("a")
+        await anyio.sleep(5.0)
+        house.values["finished"] = {"exit_when_done": True}
+        with pytest.raises(SettingsError, match="exit_when_done"):
+            await one.rooms._put_in_force(one.rooms._origin.load())
+        house.cloud.ends = {("t0", f"t0-{job}"): 0.0 for job in range(3)}
+        await anyio.sleep(60.0)
+        assert not one.over.is_set()
+        assert all(record.phase.finished for record in one.rooms.board.records.values())

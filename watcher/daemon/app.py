@@ -44,7 +44,6 @@ from watcher.pages.api import (
 )
 from watcher.pages.health import LivenessPage, ReadinessPage
 from watcher.pages.ui import RUNBOOKS, ui_pages
-from watcher.polling.board import Board
 from watcher.ports import Action, Page, Retention, Sink, Store
 from watcher.settings.loading import Origin
 from watcher.settings.schema import Settings
@@ -143,7 +142,7 @@ async def run(
         await rooms.begin()
         url = await stack.enter_async_context(_serve(rooms))
         started(Started(url))
-        _tell_start(settings, rooms.board, url)
+        _tell_start(settings, rooms, url)
         outside.notifier.ready()
         async with anyio.create_task_group() as beside:
             beside.start_soon(spare_what_lives)
@@ -152,19 +151,20 @@ async def run(
         return rooms.ending.exit_code
 
 
-def _tell_start(settings: Settings, board: Board, url: str) -> None:
-    busy = {key.target for key in board.records}
+def _tell_start(settings: Settings, rooms: Rooms, url: str) -> None:
+    busy = {key.target for key in rooms.board.records}
     idle = [
         name
         for name, target in settings.targets.items()
-        if name not in busy and target.discover is None
+        # Where replicas share a store none of them watches anything yet.
+        if name not in busy and target.discover is None and not rooms.keeper
     ]
     tell = log.warning if idle else log.info
     tell(
         "watcher.started",
         version=__version__,
         targets=list(settings.targets),
-        jobs=len(board.records),
+        jobs=len(rooms.board.records),
         idle_targets=idle,
         listen=url,
     )

@@ -13,6 +13,7 @@ from functools import partial
 import anyio
 import structlog
 
+from watcher.core.errors import SettingsError
 from watcher.daemon.ending import Ending
 from watcher.daemon.holding import Holding
 from watcher.daemon.joining import join
@@ -32,6 +33,10 @@ from watcher.settings.loading import Origin
 from watcher.settings.schema import Settings
 from watcher.sinks.courier import Courier, RetryPolicy, prune_regularly
 
+NOT_DONE = (
+    "finished.exit_when_done: not where replicas share a store, as none of them"
+    " watches all jobs; `watcher wait` waits for some"
+)
 DRAIN = 1.0
 """Seconds for what is left to deliver at the end, where another replica waits for it."""
 
@@ -176,8 +181,10 @@ class Rooms:
         """Hand each room its part of the settings.
 
         Raises:
-            SettingsError: A target cannot be asked; nothing was changed.
+            SettingsError: They cannot be in force; nothing was changed.
         """
+        if self._holding and settings.finished.exit_when_done:
+            raise SettingsError([NOT_DONE])
         fleet, metrics = self.fleet, self.metrics
         plan = fleet.plan(settings.targets, settings.poll)
         if self._holding:
