@@ -132,6 +132,7 @@ def settings(url, jobs, interval, **more):
             "kind": "static",
             "access_key": ACCESS_KEY,
             "secret_key": SECRET_KEY,
+            "max_in_flight": 64,
         },
         "jobs": jobs,
     }

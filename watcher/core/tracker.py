@@ -271,7 +271,8 @@ def _conclude(
     record: JobRecord, snapshot: Snapshot, now: float, tick: Tick
 ) -> JobRecord:
     word = snapshot.job.status
-    phases = frozenset(task_phase(task.status) for task in listed(record))
+    shown = listed(record) if record.absences else record.tasks
+    phases = frozenset(task_phase(word) for word in {task.status for task in shown})
     is_open = not phases.isdisjoint(OPEN)
 
     quiet = record.quiet_answers
@@ -319,7 +320,7 @@ def _tell_tasks(
             level=Level.WARNING if failed else Level.INFO,
             not_before=absence.last_seen if absence else before.tasks_seen_at,
         )
-    for task in after.tasks:
+    for task in after.tasks if after.absences else ():
         absence = after.absences.get(task.id)
         if has_vanished(absence) and not has_vanished(before.absences.get(task.id)):
             telling.tell(
@@ -381,7 +382,7 @@ def _summary(record: JobRecord) -> dict[str, object]:
 
 def _notices(before: JobRecord, after: JobRecord) -> Iterator[Notice]:
     frame = {"target": after.key.target, "job_id": after.key.job_id}
-    words = [task.status for task in after.tasks]
+    words = dict.fromkeys(task.status for task in after.tasks)
     unknown = [w for w in words if task_phase(w) is TaskPhase.UNKNOWN]
     if after.job and after.job.status and after.job.status not in JOB_WORDS:
         unknown.append(after.job.status)

@@ -309,6 +309,8 @@ def _count(value: float | str | None) -> int | None:
 
 
 def _text(value: _Scalar | msgspec.Raw, longest: int = LONGEST_NAME) -> str | None:
+    if type(value) is str and len(value) <= longest:
+        return value  # as nearly all are
     if isinstance(value, msgspec.Raw):
         value = _read(value, longest)
     match value:
@@ -321,6 +323,8 @@ def _text(value: _Scalar | msgspec.Raw, longest: int = LONGEST_NAME) -> str | No
 
 
 def _time(value: _Scalar | msgspec.Raw) -> float | None:
+    if type(value) is int and _MILLISECONDS <= value < _LATEST * 1000:
+        return value / 1000  # as nearly all are
     return parse_time(_read(value) if isinstance(value, msgspec.Raw) else value)
 
 
