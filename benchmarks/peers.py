@@ -4,7 +4,7 @@ Needs what `requirements/bench.txt` names, and nothing of the watcher.
 
     peers.py aiohttp URL RATE SECONDS TICK   GET and JSON; a TICK of 0 is evenly paced
     peers.py httpx URL RATE SECONDS TICK     likewise
-    peers.py drop URL COUNT JOB              aiohttp reads a body and drops it
+    peers.py drop URL COUNT JOB INTERVAL     aiohttp reads a body and drops it
     peers.py sdk URL COUNT THREADS JOB       the official SDK: fetch, compare the tasks
 """
 
@@ -61,7 +61,7 @@ async def httpx_paced(url, rate, seconds, tick):
         return await paced(get, float(rate), float(seconds), float(tick))
 
 
-async def aiohttp_dropped(url, count, job):
+async def aiohttp_dropped(url, count, job, interval=0):
     import aiohttp
 
     async with aiohttp.ClientSession() as session:
@@ -75,6 +75,7 @@ async def aiohttp_dropped(url, count, job):
         before = time.process_time()
         for _ in range(int(count)):
             await get()
+            await asyncio.sleep(float(interval))
         return 1e6 * (time.process_time() - before) / int(count)
 
 

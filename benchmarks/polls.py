@@ -70,11 +70,17 @@ def rows(hasty):
 
 
 EVEN = """Polls that fall due within 100 ms are released together, so that one turn of the
-loop serves many: paced evenly, aiohttp alone costs about twice what it costs in ticks."""
+loop serves many: paced evenly, aiohttp alone costs about twice what it costs in ticks. An answer
+that repeats the last one byte for byte is neither masked, decoded nor compared; addresses and
+series of metrics are kept and not made for each request, and plain asyncio stands where a
+cancel scope or a generator as context manager stood. Together 240 µs where it was 416. A key that
+lets 64 requests go instead of five brought 282 to 240: fewer turns. uvloop brought nothing."""
 TICKS = """The peer neither signs nor remembers, nor is it limited, observed or asked for
-metrics; it only reads JSON."""
-SDK = """Eight threads, each asking as fast as it can: pacing would cost it more. It is
-never given the time it would need at 500 requests a second."""
+metrics; it only reads JSON. By profile, half of a poll is aiohttp's session and connector, a fifth
+takes in the look and counts it, a fourteenth is the signature. Next: speak HTTP/1.1 over aiohttp's
+connection and parser without its session, which makes and drops a dozen objects a request."""
+SDK = """Eight threads, each asking as fast as it can: pacing would cost it more, and it is not
+asked to keep 500 requests a second."""
 
 
 def main():
