@@ -157,7 +157,7 @@ class Daemon:
         return time.monotonic() - self.began
 
     def metric(self, name):
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as answer:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=300) as answer:
             for line in answer.read().decode().splitlines():
                 if line.startswith((name + "{", name + " ")):
                     return float(line.rpartition(" ")[2])

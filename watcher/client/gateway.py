@@ -194,10 +194,11 @@ class Gateway:
         self._unsigned = proof is None
         if proof is None:
             return await self._send(question, proof)
-        changed = proof.fingerprint != self._fingerprint
-        self._account, self._fingerprint = proof.account, proof.fingerprint
+        mine, before = proof.fingerprint, self._fingerprint
+        changed = mine is not before and mine != before
+        self._account, self._fingerprint = proof.account, mine
         breaker = self._shared.breakers.of(proof.account)
-        async with breaker.attempt(proof.fingerprint, changed=changed, most=self._most):
+        async with breaker.attempt(mine, changed=changed, most=self._most):
             return await self._send(question, proof)
 
     async def _send(

@@ -123,6 +123,8 @@ def sign(key: Key, call: Call, moment: float) -> dict[str, str]:
 
 def canonical_query(query: Query) -> str:
     """Return a query sorted and encoded as it is signed, and must be sent."""
+    if not query:
+        return ""
     pairs = sorted((_encode(name), _encode(_word(value))) for name, value in query)
     return "&".join(f"{name}={value}" for name, value in pairs)
 
@@ -130,22 +132,25 @@ def canonical_query(query: Query) -> str:
 def _canonical(
     call: Call, headers: Mapping[str, str], payload: str
 ) -> tuple[bytes, str]:
-    signed = {
-        name.lower(): value.strip()
-        for name, value in {"Host": call.host, **headers}.items()
-        if "_" not in name
-    }
-    names = ";".join(sorted(signed))
+    every = {"Host": call.host, **headers}
+    order, names = _order(tuple(every))
     lines = [
         call.method,
         _canonical_path(call.path),
         canonical_query(call.query),
-        *(f"{name}:{signed[name]}" for name in sorted(signed)),
+        *[f"{lower}:{every[name].strip()}" for lower, name in order],
         "",
         names,
         payload,
     ]
     return "\n".join(lines).encode(), names
+
+
+@lru_cache(maxsize=64)
+def _order(names: tuple[str, ...]) -> tuple[Sequence[tuple[str, str]], str]:
+    """Return which headers are signed, in their order, and that order as text."""
+    signed = {name.lower(): name for name in names if "_" not in name}
+    return sorted(signed.items()), ";".join(sorted(signed))
 
 
 def _payload(call: Call) -> str:

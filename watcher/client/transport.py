@@ -7,6 +7,7 @@ the headers of the request.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -215,8 +216,13 @@ async def in_time(route: Route, asking: Awaitable[_Result]) -> _Result:
     Raises:
         Unreachable: It took longer, and was given up.
     """
-    with anyio.move_on_after(route.timeout):
-        return await asking
+    limit = asyncio.timeout(route.timeout)
+    try:
+        async with limit:
+            return await asking
+    except TimeoutError:
+        if not limit.expired():
+            raise
     raise Unreachable(f"no answer from {route.host} within {route.timeout:g} s")
 
 
