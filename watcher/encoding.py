@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Protocol
 
 import msgspec
+from isal import isal_zlib
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -49,3 +51,32 @@ def printable(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+_GZIP = 16 + isal_zlib.MAX_WBITS
+_FAST = 1
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether who sends this header can read gzip."""
+    return "gzip" in accept_encoding
+
+
+class Packer(Protocol):
+    """Packs what comes piece by piece."""
+
+    def compress(self, data: bytes | memoryview, /) -> bytes:
+        """Take a piece, and return what is packed by now."""
+
+    def flush(self) -> bytes:
+        """Return the rest."""
+
+
+def gzip_packer() -> Packer:
+    """Make a packer of one gzip member."""
+    return isal_zlib.compressobj(_FAST, wbits=_GZIP)
+
+
+def gzip_member(data: bytes) -> bytes:
+    """Pack some bytes as one gzip member; members in a row are gzip as well."""
+    return isal_zlib.compress(data, _FAST, _GZIP)

@@ -54,6 +54,25 @@ async def test_gzip_where_it_is_accepted():
     assert gzip.decompress(body).endswith(b"zzz")
 
 
+class Packed:
+    """A page that packs its answer itself, in two members."""
+
+    path = "/packed"
+    parameters = ()
+
+    async def respond(self, _: Request) -> Response:
+        members = [gzip.compress(b"one"), gzip.compress(b"two")]
+        return Response(members, headers={"Content-Encoding": "gzip"})
+
+
+async def test_what_a_page_packed_is_not_packed_again():
+    response, body = await get(
+        "/packed", [Packed()], headers={"Accept-Encoding": "gzip"}
+    )
+    assert response.headers.getall("Content-Encoding") == ["gzip"]
+    assert gzip.decompress(body) == b"onetwo"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

@@ -7,7 +7,6 @@ are made a turn of the loop, whoever they are for, so that probes get in between
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -17,12 +16,12 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
 from aiohttp import web
 
+from watcher.encoding import Packer, accepts_gzip, gzip_packer
 from watcher.ports import Response
 from watcher.web.door import Visitor, visitor_of
 from watcher.web.http import Refused
@@ -41,9 +40,7 @@ SHARE = 4
 GRACE = 0.25
 """Seconds for which a reader may be late before it gives way to another."""
 
-_GZIP = 16 + zlib.MAX_WBITS
 _NO_CONTENT = 204
-_Packer: TypeAlias = "zlib._Compress | None"  # noqa: SLF001 - it has no other name
 
 
 class Turnstile:
@@ -154,7 +151,7 @@ class Sender:
         incoming: web.Request,
         outgoing: web.StreamResponse,
         answer: Response,
-        packer: _Packer,
+        packer: Packer | None,
     ) -> None:
         streams = answer.content_type == STREAM
         places = self._streams if streams else self._answers
@@ -177,18 +174,18 @@ def is_short(answer: Response) -> bool:
     return isinstance(body, Sequence) and sum(map(len, body)) <= PIECE
 
 
-def _packer(incoming: web.Request, answer: Response) -> _Packer:
-    accepted = "gzip" in incoming.headers.get("Accept-Encoding", "")
-    if not accepted or answer.content_type == STREAM:  # what is packed waits for more
+def _packer(incoming: web.Request, answer: Response) -> Packer | None:
+    accepted = accepts_gzip(incoming.headers.get("Accept-Encoding", ""))
+    if not accepted or "Content-Encoding" in answer.headers:
         return None
-    return zlib.compressobj(1, wbits=_GZIP)
+    return None if answer.content_type == STREAM else gzip_packer()  # it would wait
 
 
 async def _send_short(
     incoming: web.Request,
     outgoing: web.StreamResponse,
     answer: Response,
-    packer: _Packer,
+    packer: Packer | None,
 ) -> None:
     body = b"".join(answer.body) if isinstance(answer.body, Sequence) else b""
     if packer:
@@ -201,7 +198,7 @@ async def _send_short(
 
 
 async def _pieces(
-    chunks: AsyncIterator[bytes], packer: _Packer, turnstile: Turnstile | None
+    chunks: AsyncIterator[bytes], packer: Packer | None, turnstile: Turnstile | None
 ) -> AsyncIterator[bytes | memoryview]:
     async for chunk in chunks:
         shared = memoryview(chunk)  # not copied, however many it is sent to

@@ -1,4 +1,4 @@
-"""`/metrics`: `families` says what a record looks like, `page` keeps and joins it."""
+"""`/metrics`: `families` says how a record looks, `blocks` keep it, `page` joins it."""
 
 from watcher.pages.metrics.page import MetricsPage
 

@@ -6,7 +6,7 @@ Source: Prometheus, "Exposition formats"; OpenMetrics 1.0, which reads the same 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from watcher.core.insight import fold
@@ -36,17 +36,15 @@ class Family:
         """Return the lines that introduce the family."""
         return f"# HELP {self.name} {self.help}\n# TYPE {self.name} gauge\n".encode()
 
-    def render(self, record: JobRecord) -> bytes:
-        """Return the lines of one job."""
+    def lines(self, record: JobRecord) -> Iterator[str]:
+        """Yield the lines of one job."""
         key = record.key
         base = (
             f'{self.name}{{target="{escape(key.target)}",job_id="{escape(key.job_id)}"'
         )
-        lines = []
         for labels, value in self.samples(record):
             more = "".join(f',{k}="{escape(v or "")}"' for k, v in labels.items())
-            lines.append(f"{base}{more}}} {number(value)}\n")
-        return "".join(lines).encode("utf-8", "replace")
+            yield f"{base}{more}}} {number(value)}\n"
 
 
 def escape(text: str) -> str:
@@ -173,7 +171,7 @@ JOB_FAMILIES = (
         _finished,
     ),
 )
-"""Rendered again when anything but the time of the last answer changed."""
+"""Made again when anything but the time of the last answer changed."""
 
 LAST_SUCCESS = Family(
     "devserver_job_last_success_timestamp_seconds",

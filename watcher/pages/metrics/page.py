@@ -1,4 +1,4 @@
-"""`/metrics`: each job rendered to bytes once for each change, joined when asked for.
+"""`/metrics`: made once for each change, joined when asked for.
 
 Source: Prometheus, "Writing exporters"; OpenMetrics 1.0.
 """
@@ -24,6 +24,9 @@ from prometheus_client.openmetrics.exposition import (
 )
 
 from watcher.core.model import JobKey, JobRecord, Phase, shows_the_same
+from watcher.core.tracker import listed
+from watcher.encoding import accepts_gzip, gzip_member
+from watcher.pages.metrics.blocks import Blocks, Pauses
 from watcher.pages.metrics.families import (
     ALL_TASKS,
     FAILED_TASKS,
@@ -38,9 +41,6 @@ from watcher.ports import Board, JobApi, Request, Response
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 CHUNK = 2**18
-SLICE = 50
-"""Jobs that are rendered without a pause."""
-_OF_TASKS = (FAILURES, ALL_TASKS, FAILED_TASKS)
 
 
 class MetricsPage:
@@ -63,10 +63,7 @@ class MetricsPage:
         self._tasks: Literal["all", "failed", "none"] = "all"
         self._max_task_series = 100_000
         self._failure_reasons = True
-        self._shown: dict[JobKey, JobRecord] = {}
-        self._chunks: dict[Family, dict[JobKey, bytes]] = {
-            family: {} for family in (*JOB_FAMILIES, LAST_SUCCESS, *_OF_TASKS)
-        }
+        self._blocks = Blocks()
         self._phases: Counter[tuple[str, Phase]] = Counter()
         self._targets: tuple[str, ...] = ()
         self._task_series = 0
@@ -95,52 +92,31 @@ class MetricsPage:
         self._targets = tuple(apis)
         self.own.show_apis(apis)
 
-    async def _catch_up(self) -> None:
-        """Render what changed since the last scrape, a slice at a time."""
+    async def _catch_up(self, pauses: Pauses) -> None:
+        """Take in what changed since the last scrape."""
         version = self._board.version
         changed = self._board.changed_since(self._version)
         if changed is None:
-            changed = [*self._shown, *self._board.records]
-        for number, key in enumerate(changed, 1):
-            self._render(key)
-            if number % SLICE == 0:
-                await anyio.lowlevel.checkpoint()
+            changed = [*self._blocks, *self._board.records]
+        for key in changed:
+            self._take_in(key)
+            await pauses.rest()
         self._version = version  # only now, as the scraper may have left in between
 
-    def _render(self, key: JobKey) -> None:
-        known, record = self._shown.get(key), self._board.records.get(key)
+    def _take_in(self, key: JobKey) -> None:
+        known, record = self._blocks.get(key), self._board.records.get(key)
         if record is None:
-            self._drop(key)
-            return
-        self._shown[key] = record
-        self._chunks[LAST_SUCCESS][key] = LAST_SUCCESS.render(record)
-        if known is not None and shows_the_same(known, record):
-            return
-        for family in JOB_FAMILIES:
-            self._chunks[family][key] = family.render(record)
-        self._render_tasks(record)
-        self._count(known, -1)
-        self._count(record, 1)
-
-    def _render_tasks(self, record: JobRecord) -> None:
-        self._task_series -= self._lines(ALL_TASKS, record.key)
-        for family in _OF_TASKS:
-            self._chunks[family][record.key] = family.render(record)
-        self._task_series += self._lines(ALL_TASKS, record.key)
-
-    def _lines(self, family: Family, key: JobKey) -> int:
-        return self._chunks[family].get(key, b"").count(b"\n")
-
-    def _drop(self, key: JobKey) -> None:
-        """Take away all series of a job at once."""
-        self._count(self._shown.pop(key, None), -1)
-        self._task_series -= self._lines(ALL_TASKS, key)
-        for chunks in self._chunks.values():
-            chunks.pop(key, None)
+            self._blocks.drop(key)
+        else:
+            self._blocks.put(record)
+        if not (known and record and shows_the_same(known, record)):
+            self._count(known, -1)
+            self._count(record, 1)
 
     def _count(self, record: JobRecord | None, by: int) -> None:
         if record is not None:
             self._phases[record.key.target, record.phase] += by
+            self._task_series += by * sum(1 for _ in listed(record))
 
     def served(self, key: JobKey) -> bool:
         """Whether a scrape has sent a job as it is now."""
@@ -159,14 +135,21 @@ class MetricsPage:
     async def respond(self, request: Request) -> Response:
         """Render everything in the format that the scraper prefers."""
         modern = "application/openmetrics-text" in request.headers.get("accept", "")
+        packed = accepts_gzip(request.headers.get("accept-encoding", ""))
         own = (generate_openmetrics if modern else generate_latest)(self.own.registry)
         async with self._turn:
-            await self._catch_up()
-            parts = [part for each in self._exposed() for part in self._family(each)]
-            version = self._version
+            pauses = Pauses()
+            await self._catch_up(pauses)
+            parts = [
+                part
+                for family in self._exposed()
+                async for part in self._blocks.parts(family, pauses, packed=packed)
+            ]
+            version, rest = self._version, self._summary() + own
         return Response(
-            _in_chunks([*parts, self._summary(), own]),
+            _in_chunks([*parts, gzip_member(rest) if packed else rest]),
             OPENMETRICS if modern else CONTENT_TYPE_LATEST,
+            headers={"Content-Encoding": "gzip"} if packed else {},
             sent=partial(self._note_sent, version),
         )
 
@@ -182,9 +165,6 @@ class MetricsPage:
         elif self._tasks == "all":
             families.append(ALL_TASKS)
         return families
-
-    def _family(self, family: Family) -> list[bytes]:
-        return [family.header(), *self._chunks[family].values()]
 
     def _summary(self) -> bytes:
         jobs = Family("watcher_jobs", "Watched jobs by phase.", lambda _: ())
