@@ -142,12 +142,12 @@ KEYS = {
     "targets__prod__credentials__access_key": "REPLACE-ME",
     "targets__prod__credentials__secret_key": "REPLACE-ME",
 }
-URL = "postgresql://watcher:REPLACE-ME@192.168.0.10:5432/watcher"
+URL = "postgresql://watcher@192.168.0.10:5432/watcher"
 SHARED = {
     "replicas": 3,
-    "store": {"kind": "postgresql"},
+    "config": {"store": {"url": URL}},
     "networkPolicy": {"database": [{"ipBlock": {"cidr": "192.168.0.10/32"}}]},
-    "secrets": KEYS | {"store__url": URL},
+    "secrets": KEYS | {"store__password": "REPLACE-ME"},
 }
 
 
@@ -158,21 +158,9 @@ def test_it_says_the_same_as_the_manifests(tools, overlay, values):
     folder = ROOT / "deploy" / "kubernetes" / overlay
     theirs = plain(by_kind(output(tools / "kubectl", "kustomize", folder)))
     ours = plain(by_kind(joined(helm(tools, "render", {"": values})[""])))
-    url = ours["ConfigMap"]["data"]["watcher.yaml"].pop("store", None)
-    assert (url is None) == (overlay == "base")
     assert ours.keys() == theirs.keys()
     for kind, each in theirs.items():
         assert ours[kind] == each
-
-
-def test_without_a_url_replicas_do_not_fall_back_to_stores_of_their_own(rendered):
-    (config,) = [
-        x
-        for x in objects(rendered["replicas"])
-        if x["kind"] == "ConfigMap" and "watcher.yaml" in x["data"]
-    ]
-    url = yaml.safe_load(config["data"]["watcher.yaml"])["store"]["url"]
-    assert url == "postgresql://set-store--url-in-the-secret.invalid/watcher"
 
 
 def test_rules_and_dashboard_are_those_of_the_project(rendered):
@@ -224,9 +212,15 @@ def test_selectors_find_the_watcher_and_not_its_test(rendered):
 
 
 WRONG = {
-    "several replicas on SQLite": ({"replicas": 3}, "'/store/kind': value must be"),
+    "several replicas on SQLite": (
+        {"replicas": 3},
+        "'/config': missing property 'store'",
+    ),
     "a number in words": ({"replicas": "two"}, "'/replicas': got string"),
-    "another database": ({"store": {"kind": "mysql"}}, "'/store/kind': value must be"),
+    "another database": (
+        {"config": {"store": {"url": "mysql://watcher@db/watcher"}}},
+        "'/config/store/url': 'mysql://watcher@db/watcher' does not",
+    ),
     "a target's name": (
         {"config": {"targets": {"Prod_1": {}}}},
         "invalid propertyName 'Prod_1'",
@@ -246,9 +240,13 @@ WRONG = {
         {"serviceMonitor": {"interval": 15}},
         "'/serviceMonitor/interval': got number",
     ),
-    "a file for a store": (
-        {"config": {"store": {"url": "sqlite:///x"}}},
-        "'/config/store/url': 'sqlite:///x' does not",
+    "a file that replicas share": (
+        {"replicas": 2, "config": {"store": {"url": "sqlite:///watcher.db"}}},
+        "'/config/store/url': 'sqlite:///watcher.db' does not",
+    ),
+    "a password in the ConfigMap": (
+        {"config": {"store": {"url": "postgresql://watcher:secret@db/watcher"}}},
+        "'/config/store/url': 'postgresql://watcher:secret@db/watcher' does not",
     ),
     "a secret in the ConfigMap": (
         {"config": {"server": {"api_token": "x"}}},
@@ -278,10 +276,9 @@ def test_the_notes_say_what_is_still_to_do(files):
         name: next(v for k, v in made.items() if k.endswith("NOTES.txt"))
         for name, made in files.items()
     }
-    assert "1 replica on sqlite, targets prod." in notes["default"]
+    assert "1 replica on SQLite, targets prod." in notes["default"]
     assert "There are no secrets yet" in notes["default"]
-    assert "3 replicas on postgresql" in notes["replicas"]
-    assert "`store__url` of the Secret watcher-keys" in notes["replicas"]
+    assert "3 replicas on PostgreSQL" in notes["replicas"]
     assert "targets test." in notes["placed"]
     assert "no secrets yet" not in notes["placed"]
     assert "told again when the Pod moves" in notes["least"]

@@ -87,11 +87,12 @@ def test_replicas_share_a_database_and_are_apart(rendered):
         found = (each.get("selector") or each["labelSelector"])["matchLabels"]
         assert found.items() <= labels.items()
     assert kinds["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
-    url = kinds["Secret"]["stringData"]["store__url"]
+    config = yaml.safe_load(kinds["ConfigMap"]["data"]["watcher.yaml"])
+    assert "store__password" in kinds["Secret"]["stringData"]
     (peer,) = kinds["NetworkPolicy"]["spec"]["egress"][-1]["to"]
     address = peer["ipBlock"]["cidr"].partition("/")[0]
     (port,) = kinds["NetworkPolicy"]["spec"]["egress"][-1]["ports"]
-    assert f"@{address}:{port['port']}/" in url
+    assert f"@{address}:{port['port']}/" in config["store"]["url"]
 
 
 CLOSED = ("10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.169.254", "fd00::1")

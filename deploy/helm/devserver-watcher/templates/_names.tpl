@@ -39,11 +39,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.existingSecret | default (include "watcher.fullname" .) -}}
 {{- end -}}
 
-{{- /* Without a URL in the Secret it must fail, and not fall back to a store of each replica's own. */ -}}
 {{- define "watcher.config" -}}
-{{- $config := deepCopy .Values.config -}}
-{{- if eq .Values.store.kind "postgresql" -}}
-{{- $config = merge $config (dict "store" (dict "url" "postgresql://set-store--url-in-the-secret.invalid/watcher")) -}}
+{{- toYaml .Values.config -}}
 {{- end -}}
-{{- toYaml $config -}}
+
+{{- /* "true" where the store is a database, else nothing. */ -}}
+{{- define "watcher.shared" -}}
+{{- if hasPrefix "postgres" ((.Values.config.store).url | default "") }}true{{ end -}}
 {{- end -}}
