@@ -73,6 +73,10 @@ def test_there_is_no_page_without_a_rule():
 def test_a_runbook_begins_with_a_command_wherever_the_watcher_runs(name):
     text = (RUNBOOKS / f"{name}.md").read_text()
     first = text.partition("\n1. ")[2].partition("\n2. ")[0]
-    assert re.search(r"^       (curl|journalctl|systemctl) ", first, re.MULTILINE)
+    assert re.search(
+        r"^       (curl|journalctl|systemctl|/opt/devserver-watcher/bin/watcher) ",
+        first,
+        re.MULTILINE,
+    )
     assert "container" in first
     assert re.search(r"^       kubectl ", first, re.MULTILINE)
