@@ -46,7 +46,7 @@ pages: .venv/dev  ## write the settings into config/watcher.yaml and their refer
 
 lock: .venv/dev  ## pin the newest dependencies that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile $(PIN) --extra basic-auth pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile $(PIN) --extra basic-auth --extra postgres pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile $(PIN) -c requirements/run.txt --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile $(PIN) requirements/tools.in -o requirements/tools.txt
 	$(BIN)/uv pip compile $(PIN) -c requirements/run.txt requirements/bench.in -o requirements/bench.txt

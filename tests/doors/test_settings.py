@@ -469,9 +469,11 @@ def test_the_example_is_valid_with_and_without_what_is_behind_a_sign(tmp_path):
     every = Origin(file, environ={}).load()
     assert few.targets["prod"].jobs == every.targets["prod"].jobs != ()
     assert every.targets["prod"].discover.status == "PROCESSING"
-    for section in ("poll", "finished", "log", "metrics", "store"):
+    free = {"runbook_url": None, "password": None}
+    for section in ("poll", "finished", "log", "metrics", "store", "replica"):
         given, default = (getattr(each, section).model_dump() for each in (every, few))
-        assert {**given, "runbook_url": None} == {**default, "runbook_url": None}
+        assert {**given, **free} == {**default, **free}
+    assert every.store.password
     assert every.server.api_token
     assert every.sinks
 

@@ -199,9 +199,11 @@ async def _open_sinks(
 def _open_store(
     settings: Settings, sinks: Sequence[Sink], fault_point: FaultPoint
 ) -> AbstractAsyncContextManager[Store]:
-    journal = settings.journal
+    journal, password = settings.journal, settings.store.password
     return open_store(
         settings.store.url,
+        password=password.get_secret_value() if password else None,
+        lease=settings.replica.lease,
         now=wall,
         sinks=[sink.name for sink in sinks],
         retention=Retention(journal.max_age, journal.max_events),

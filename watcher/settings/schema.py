@@ -400,7 +400,15 @@ class Store(Section):
     url: Annotated[str, AfterValidator(_check_store)] = Field(
         "sqlite:///watcher.db",
         description="relative to `$STATE_DIRECTORY` where set, else the working folder; "
-        "`sqlite:////absolute/path.db`; `memory:`",
+        "`sqlite:////absolute/path.db`; `postgresql://user@host/database`, which several "
+        "replicas may share; `memory:`",
+    )
+    password: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="of PostgreSQL; without it libpq looks in `$PGPASSWORD` and "
+        "`$PGPASSFILE`",
+        examples=["better in a secrets folder: store__password"],
     )
 
 

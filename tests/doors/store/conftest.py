@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.doors.store.postgres import postgres  # noqa: F401 - a fixture
 from watcher.core.model import JobKey, JobRecord, Level, Step, Transition
 from watcher.store import SqliteStore
 

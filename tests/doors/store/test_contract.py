@@ -26,7 +26,19 @@ def in_sqlite(folder, **options):
     return opened(folder / "watcher.db", **options)
 
 
-OPENERS = [in_memory, in_sqlite]
+@asynccontextmanager
+async def in_postgres(server, **options):
+    from watcher.store.postgres.store import PostgresStore  # noqa: PLC0415
+
+    store = PostgresStore(server.database(), **options)
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
+OPENERS = [in_memory, in_sqlite, in_postgres]
 """Each opens an empty store: (folder, now=, sinks=, retention=). One line a kind."""
 SHORT = Retention(1000.0, 100)
 
@@ -39,9 +51,12 @@ def clock():
 @pytest.fixture(params=OPENERS, ids=lambda opener: opener.__name__)
 def open_one(request, tmp_path, clock):
     """Open an empty store of each kind."""
+    where = tmp_path
+    if request.param is in_postgres:
+        where = request.getfixturevalue("postgres")
 
     def opening(*sinks, retention=SHORT):
-        return request.param(tmp_path, now=clock, sinks=sinks, retention=retention)
+        return request.param(where, now=clock, sinks=sinks, retention=retention)
 
     return opening
 
@@ -279,9 +294,13 @@ async def test_growth_goes_by_numbers_given_and_not_by_what_is_kept(open_one, cl
         assert await highest(store, 0) == 2
 
 
+def is_shared(store):
+    return type(store).__name__ == "PostgresStore"
+
+
 async def test_a_store_that_one_daemon_opens_has_no_leases(open_one):
     async with open_one() as store:
-        assert store.leases is None
+        assert (store.leases is None) is not is_shared(store)
         assert len(await store.commit([step("a", "1")], ALWAYS_HELD)) == 1
 
 

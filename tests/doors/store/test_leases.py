@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import pytest
 
@@ -11,18 +10,11 @@ from tests.doors.store.conftest import step, transition
 from tests.fakes import MemoryLeases, ReplicaStore, SharedTable
 from watcher.core.errors import LeaseLost
 from watcher.core.model import JobKey, JobRecord, Step
-from watcher.ports import Fence, Leases, LeaseTable, Store
+from watcher.ports import Fence, Leases, LeaseTable
 from watcher.store import MemoryStore
+from watcher.store.postgres.store import PostgresStore
 
 TTL = 15.0
-
-
-class Cluster(Protocol):
-    """Replicas that share a store, and the time that goes by for all of them."""
-
-    async def replica(self, name: str) -> Store: ...
-
-    async def wait(self, seconds: float) -> None: ...
 
 
 @dataclass
@@ -40,13 +32,36 @@ class InMemory:
         self.at += seconds
 
 
-CLUSTERS = [InMemory]
-"""Each is an empty one. One line a kind."""
+class InPostgres:
+    def __init__(self, server):
+        self.server, self.url = server, server.database()
+        self.opened = []
+
+    async def replica(self, name):
+        store = PostgresStore(self.url, owner=name, lease=TTL, sinks=["log"])
+        self.opened.append(store)
+        await store.open()
+        return store
+
+    async def wait(self, seconds):
+        """Let what is kept be so much older, as the database's clock is not ours."""
+        for table, ends in [("leases", "leased_until"), ("replicas", "alive_until")]:
+            change = f"SET {ends} = {ends} - interval '{seconds} s'"
+            self.server.sql(f"UPDATE watcher.{table} {change}", self.url.split("/")[-1])
+
+    async def close(self):
+        for store in self.opened:
+            await store.close()
 
 
-@pytest.fixture(params=CLUSTERS, ids=lambda kind: kind.__name__)
-def cluster(request):
-    return request.param()
+@pytest.fixture(params=["in_memory", "in_postgres"])
+async def cluster(request):
+    if request.param == "in_memory":
+        yield InMemory()
+        return
+    replicas = InPostgres(request.getfixturevalue("postgres"))
+    yield replicas
+    await replicas.close()
 
 
 UNITS = {"one": ["prod", "test"], "two": ["lab"], "three": ["spare"]}
