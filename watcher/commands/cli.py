@@ -17,6 +17,7 @@ from watcher.commands import (
     run,
     simulate,
     status,
+    store,
     test_sink,
     wait,
 )
@@ -28,7 +29,7 @@ from watcher.settings.showing import described, nearest
 # Each imports what only it needs when it is run, so that all of them start quickly.
 COMMANDS = (
     *(run, status, wait, events, doctor, check),
-    *(test_sink, healthcheck, demo, simulate),
+    *(test_sink, store, healthcheck, demo, simulate),
 )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import BinaryIO
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import BinaryIO, TypeAlias
 
 from watcher.commands.command import (
     Commands,
@@ -21,6 +23,7 @@ from watcher.encoding import encode_json
 from watcher.ports import JournalReader
 
 BATCH = 1000
+Tell: TypeAlias = Callable[[JournalReader, int, str | None, BinaryIO], Awaitable[int]]
 LONGEST_SEQ = 16
 """Digits; the numbers of events are exact in JSON."""
 
@@ -40,22 +43,38 @@ def _seq(text: str) -> int:
 
 
 def _events(args: argparse.Namespace, flags: Flags) -> int:
-    import anyio
+    from watcher.store import JournalFile, database_path, is_shared
 
-    from watcher.store import JournalFile, database_path
-
-    path = database_path(origin_of(args, flags).load().store.url)
+    store = origin_of(args, flags).load().store
+    tell = follow if args.follow else show
+    if is_shared(store.url):
+        password = store.password.get_secret_value() if store.password else None
+        return _told(partial(_shared, store.url, password, tell, args.after, args.job))
+    path = database_path(store.url)
     if path is None:
         raise SettingsError(["store.url: memory: keeps no journal that could be read"])
     if not args.follow and not path.exists():
         raise SettingsError([f"store.url: {path} is not there; no daemon has made it"])
     if args.follow and not path.exists():
         complain(f"{path} is not there yet; waiting for a daemon to make it")
-    tell = follow if args.follow else show
+    journal = JournalFile(path)
+    return _told(partial(tell, journal, args.after, args.job, sys.stdout.buffer))
+
+
+async def _shared(
+    url: str, password: str | None, tell: Tell, after: int, job: str | None
+) -> int:
+    from watcher.store import open_shared
+
+    async with open_shared(url, password) as journal:
+        return await tell(journal, after, job, sys.stdout.buffer)
+
+
+def _told(tell: Callable[[], Awaitable[int]]) -> int:
+    import anyio
+
     try:
-        return anyio.run(
-            tell, JournalFile(path), args.after, args.job, sys.stdout.buffer
-        )
+        return anyio.run(tell)
     except BrokenPipeError:  # the reader has left
         silence(sys.stdout.buffer)
         return Exit.OK

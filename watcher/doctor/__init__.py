@@ -16,9 +16,11 @@ from watcher.doctor.asking import CarefulTargets
 from watcher.doctor.background import DaemonThreads
 from watcher.doctor.findings import Diagnosis, Fault, Finding, fail
 from watcher.doctor.local import look_at_job_files, look_at_listen, look_at_store
+from watcher.doctor.shared_store import look_at_shared_store
 from watcher.doctor.target import Examination
 from watcher.settings.loading import Origin
 from watcher.settings.schema import Settings, Target, secrets_in
+from watcher.store import is_shared
 
 
 def main(
@@ -67,7 +69,7 @@ async def examine(
             for name, target in settings.targets.items():
                 tasks.start_soon(each[name].run)
                 tasks.start_soon(_look_at_files, name, target, known, files[name])
-            tasks.start_soon(_look_around, settings, origin, session, daemon)
+            tasks.start_soon(_look_around, settings, origin, session, now, daemon)
     secrets = [
         *secrets_in(settings),
         *(secret for one in each.values() for secret in one.secrets),
@@ -80,9 +82,15 @@ async def _look_around(
     settings: Settings,
     origin: Origin,
     session: aiohttp.ClientSession,
+    now: Callable[[], float],
     findings: list[Finding],
 ) -> None:
-    findings.append(await look_at_store(settings.store.url, origin.environ))
+    store = settings.store
+    if is_shared(store.url):
+        password = store.password.get_secret_value() if store.password else None
+        findings += await look_at_shared_store(store.url, password, now)
+    else:
+        findings.append(await look_at_store(store.url, origin.environ))
     findings.append(await look_at_listen(settings.server, session))
 
 

@@ -27,7 +27,7 @@ def binaries() -> Path:
     return _FOLDERS[-1]
 
 
-def _as_postgres(*words: str) -> tuple[str, ...]:
+def as_postgres(*words: str) -> tuple[str, ...]:
     if os.getuid() != 0:
         return words
     # The server refuses root.
@@ -48,7 +48,7 @@ class Server:
         words += ("-c", "listen_addresses=127.0.0.1", "-c", "max_connections=60")
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                _as_postgres(*words, *options), stdout=log, stderr=log, cwd="/"
+                as_postgres(*words, *options), stdout=log, stderr=log, cwd="/"
             )
         ready = (
             str(binaries() / "pg_isready"),
@@ -103,7 +103,7 @@ def made(*options: str) -> Server:
     if os.getuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     words = ("-D", str(folder / "data"), "-A", "trust", "-N", "-U", "postgres")
-    words = _as_postgres(initdb, *words, "-E", "UTF8", "--locale=C")
+    words = as_postgres(initdb, *words, "-E", "UTF8", "--locale=C")
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 0, done.stderr
     server = Server(folder, port)

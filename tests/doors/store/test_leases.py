@@ -172,6 +172,13 @@ async def test_a_commit_under_a_lease_that_is_past(cluster):
     assert len(await a.commit([told("prod", "1")], fence)) == 1
 
 
+async def test_a_commit_under_a_lease_that_was_let_go(cluster):
+    a = await cluster.replica("a")
+    fence = of(a.leases, await a.leases.take(UNITS, 3), UNITS)
+    await a.leases.release(["one"])
+    assert await refused(a, [told("prod", "1"), told("lab", "2")], fence) == {"one"}
+
+
 async def test_a_commit_under_a_lease_that_is_anothers(cluster):
     a, b = [await cluster.replica(name) for name in "ab"]
     fence = of(a.leases, await a.leases.take(UNITS, 3), UNITS)

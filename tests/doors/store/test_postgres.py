@@ -366,7 +366,8 @@ class TestCommitAndLease:
     async def test_a_slow_line_does_not_hold_up_a_renewal(self, url):
         async with opened(url) as store, anyio.create_task_group() as tasks:
             tasks.start_soon(store._line.ask, "SELECT pg_sleep(2)", {})
-            await anyio.wait_all_tasks_blocked()
+            while not store._line._turn.locked():
+                await anyio.lowlevel.checkpoint()
             with anyio.fail_after(1):
                 await store.leases.renew()
 

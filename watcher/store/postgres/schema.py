@@ -86,12 +86,12 @@ async def bring_forward(
     Raises:
         StoreError: It is of a newer version of the watcher.
     """
-    if await _version(connection) == len(steps):
+    if await version_of(connection) == len(steps):
         return
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '5s'")
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_OURS])
-        version = await _version(connection)
+        version = await version_of(connection)
         if version > len(steps):
             raise StoreError(
                 f"it was written by a newer watcher: its schema is {version}, this one "
@@ -110,7 +110,7 @@ async def bring_forward(
         )
 
 
-async def _version(connection: Connection) -> int:
+async def version_of(connection: Connection) -> int:
     """Return the version of the schema; 0: there is none."""
     # Not by to_regclass: a session that found nothing keeps that in mind for a while.
     cursor = await connection.execute(
