@@ -66,7 +66,7 @@ async def _shared(
 ) -> int:
     from watcher.store import open_shared
 
-    async with open_shared(url, password) as journal:
+    async with open_shared(url, password, reads_only=True) as journal:
         return await tell(journal, after, job, sys.stdout.buffer)
 
 

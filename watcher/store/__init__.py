@@ -38,8 +38,11 @@ async def open_shared(
     *,
     sinks: Iterable[str] = (),
     retention: Retention | None = None,
+    reads_only: bool = False,
 ) -> AsyncIterator[PostgresStore]:
     """Open the PostgreSQL store that a URL names, for as long as the block runs.
+
+    One that `reads_only` must be there, and is left as it is.
 
     Raises:
         StoreError: It cannot be opened.
@@ -52,7 +55,12 @@ async def open_shared(
             "pip install 'devserver-watcher[postgres]'"
         ) from error
     store = PostgresStore(
-        url, password=password, lease=lease, sinks=sinks, retention=retention
+        url,
+        password=password,
+        lease=lease,
+        sinks=sinks,
+        retention=retention,
+        reads_only=reads_only,
     )
     try:
         await store.open()

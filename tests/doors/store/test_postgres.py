@@ -211,6 +211,18 @@ class TestSchema:
             async with opened(url):
                 pass
 
+    async def test_who_only_reads_changes_nothing(self, url, postgres):
+        with pytest.raises(StoreError, match="no daemon has made its tables"):
+            async with opened(url, reads_only=True):
+                pass
+        async with opened(url) as store, opened(url, reads_only=True) as reader:
+            await store.commit([step("a", "1")])
+            assert ids(await reader.read(0, 10)) == ["1"]
+            postgres.sql("UPDATE watcher.version SET version = 0", name_of(url))
+            with pytest.raises(StoreError, match="its tables; this watcher reads"):
+                async with opened(url, reads_only=True):
+                    pass
+
     async def test_an_older_one_is_brought_forward(self, url, monkeypatch):
         async with opened(url) as store:
             await store.commit([step("a", "1")])

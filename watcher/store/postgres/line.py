@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,6 +16,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from watcher.core.address import is_loopback
 from watcher.core.errors import StoreError
+
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what fails is said once, here
 
 _Result = TypeVar("_Result")
 Rows: TypeAlias = Sequence[tuple[Any, ...]]

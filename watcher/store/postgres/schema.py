@@ -110,6 +110,20 @@ async def bring_forward(
         )
 
 
+async def require_present(connection: Connection) -> None:
+    """Leave the database as it is.
+
+    Raises:
+        StoreError: Its schema is not the one that this watcher knows, or there is none.
+    """
+    version = await version_of(connection)
+    if version != VERSION:
+        said = (
+            f"its schema is {version}" if version else "no daemon has made its tables"
+        )
+        raise StoreError(f"{said}; this watcher reads schema {VERSION}")
+
+
 async def version_of(connection: Connection) -> int:
     """Return the version of the schema; 0: there is none."""
     # Not by to_regclass: a session that found nothing keeps that in mind for a while.

@@ -19,7 +19,7 @@ from watcher.store.growth import Growth
 from watcher.store.postgres import statements as sql
 from watcher.store.postgres.leases import PostgresLeases
 from watcher.store.postgres.line import Connection, Line, Rows, connection_string
-from watcher.store.postgres.schema import bring_forward
+from watcher.store.postgres.schema import bring_forward, require_present
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at a journal that other replicas write to."""
@@ -42,6 +42,7 @@ class PostgresStore:
         now: Dates the journal, in Unix seconds; None: the clock of the database does,
             which is one for all replicas.
         owner: Name of this replica; None: a new one.
+        reads_only: Whether the schema is left as it is found.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class PostgresStore:
         retention: Retention | None = None,
         now: Callable[[], float] | None = None,
         owner: str | None = None,
+        reads_only: bool = False,
     ) -> None:
         conninfo = connection_string(url, password)
         owner = owner or str(uuid.uuid4())
@@ -61,7 +63,7 @@ class PostgresStore:
         self._sinks = list(sinks)
         self._retention = retention or Retention()
         self._now: Callable[[], float | None] = now or _database_clock
-        self._line = Line(conninfo, self._greet)
+        self._line = Line(conninfo, require_present if reads_only else self._greet)
         self._lease_line = Line(conninfo, bring_forward)
         self._growth = Growth()
         self._looked_at = float("-inf")
