@@ -7,13 +7,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from watcher.core.errors import SettingsError
 from watcher.fields import parse_duration
 from watcher.settings.document import Document
 from watcher.settings.example import example
 from watcher.settings.loading import Origin, config_file, load, nest
-from watcher.settings.schema import Settings, listen_address
+from watcher.settings.schema import Settings, Store, listen_address
 from watcher.settings.showing import as_yaml, described, duration
 
 SECRET = "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc"
@@ -476,6 +477,35 @@ def test_the_example_is_valid_with_and_without_what_is_behind_a_sign(tmp_path):
     assert every.store.password
     assert every.server.api_token
     assert every.sinks
+
+
+def store_of(**store):
+    return Store.model_validate(store)
+
+
+def test_a_password_in_the_url_of_the_store_is_kept_apart():
+    store = store_of(url="postgresql://u:p%40s%3As@db:5432/w?sslmode=require")
+    assert store.url == "postgresql://u@db:5432/w?sslmode=require"
+    assert store.password.get_secret_value() == "p@s:s"
+    assert "p%40s" not in repr(store)
+    assert store_of(url="postgresql://u@db/w").password is None
+    assert store_of(url="postgresql://u@db/w", password="x").password is not None
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        {"url": "postgresql://u:s3cr3t@db/w", "password": "other"},
+        {"url": "postgresql://u@db/w?password=s3cr3t"},
+        {"url": "postgresql://u:s3cr3t@db"},
+        {"url": "postgresql://u:s3cr3t@db/w?options=-cx"},
+        {"url": "mysql://u:s3cr3t@db/w"},
+    ],
+)
+def test_a_refused_url_of_a_store_shows_no_password(store):
+    with pytest.raises(ValidationError) as refused:
+        store_of(**store)
+    assert "s3cr3t" not in str(refused.value)
 
 
 def test_the_readme_is_valid(tmp_path):

@@ -47,13 +47,13 @@ def _findings(found: Checked) -> Iterator[Finding]:
     yield ok("store", f"PostgreSQL {found.server} answers, {tls}")
     if found.read_only:
         hint = "name the primary, or add target_session_attrs=read-write to the URL"
-        yield fail("store.rights", "it takes no writes: a standby, or read-only", hint)
+        yield fail("store_rights", "it takes no writes: a standby, or read-only", hint)
     elif not found.allowed:
         hint = "GRANT CREATE ON DATABASE … TO …, or make this user the owner of the "
         hint += "schema watcher"
-        yield fail("store.rights", "the user may not make or use the tables", hint)
+        yield fail("store_rights", "the user may not make or use the tables", hint)
     else:
-        yield ok("store.rights", "the user may do what a daemon does")
+        yield ok("store_rights", "the user may do what a daemon does")
     yield _schema(found)
     yield _settings(found)
     yield _clock(found)
@@ -64,17 +64,17 @@ def _schema(found: Checked) -> Finding:
     if found.schema > found.known_schema:
         text = f"the schema is {found.schema}, this watcher knows up to "
         text += f"{found.known_schema}"
-        return fail("store.schema", text, "upgrade this watcher", Fault.SETTINGS)
+        return fail("store_schema", text, "upgrade this watcher", Fault.SETTINGS)
     if not found.schema:
-        return ok("store.schema", "there are no tables yet; the first start makes them")
+        return ok("store_schema", "there are no tables yet; the first start makes them")
     if found.schema < found.known_schema:
         text = f"schema {found.schema} is brought to {found.known_schema} by a start"
-        return warn("store.schema", text, "stop the replicas of the older version")
-    return ok("store.schema", f"schema {found.schema} is the present one")
+        return warn("store_schema", text, "stop the replicas of the older version")
+    return ok("store_schema", f"schema {found.schema} is the present one")
 
 
 def _settings(found: Checked) -> Finding:
-    step = "store.settings"
+    step = "store_settings"
     if found.encoding != "UTF8":
         hint = "make a database with ENCODING 'UTF8'"
         return fail(step, f"the database is in {found.encoding}, not in UTF8", hint)
@@ -88,15 +88,15 @@ def _clock(found: Checked) -> Finding:
     text = f"this machine's clock is {found.clock_ahead:+.1f} s against the database's"
     if abs(found.clock_ahead) > FAR:
         return warn(
-            "store.clock",
+            "store_clock",
             text,
             "set the clocks by NTP; leases go by the database's alone",
         )
-    return ok("store.clock", text)
+    return ok("store_clock", text)
 
 
 def _latency(found: Checked) -> Finding:
     text = f"one question takes {found.latency * 1000:.1f} ms"
     if found.latency > SLOW:
-        return warn("store.latency", text, "run the database nearer to the watcher")
-    return ok("store.latency", text)
+        return warn("store_latency", text, "run the database nearer to the watcher")
+    return ok("store_latency", text)

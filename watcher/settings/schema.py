@@ -411,6 +411,19 @@ class Store(Section):
         examples=["better in a secrets folder: store__password"],
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _part_password(cls, given: object) -> object:
+        """Keep the password of a URL apart, so that the URL may be shown."""
+        if not isinstance(given, Mapping) or given.get("password") is not None:
+            return given
+        from watcher.store.place import parted  # noqa: PLC0415 - others start without it
+
+        url, password = parted(given.get("url"))
+        return (
+            given if password is None else {**given, "url": url, "password": password}
+        )
+
 
 class Replica(Section):
     """How several replicas share a store."""

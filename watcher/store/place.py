@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 MEMORY = "memory:"
 
@@ -22,6 +22,18 @@ def check_url(url: str) -> str:
 def is_shared(url: str) -> bool:
     """Tell whether a URL names a store that several replicas may open: PostgreSQL."""
     return url.partition("://")[0] in {"postgresql", "postgres"}
+
+
+def parted(url: object) -> tuple[object, str | None]:
+    """Return a URL without the password that it holds, and that; None: it holds none."""
+    if not isinstance(url, str) or not is_shared(url):
+        return url, None
+    scheme, _, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    name, colon, password = user.partition(":")
+    if not (at and colon and password):
+        return url, None
+    return f"{scheme}://{name}@{place}", unquote(password)
 
 
 def _check_shared(url: str) -> None:
