@@ -46,3 +46,13 @@ class Section(BaseModel):
     """A part of the configuration: closed to unknown keys, frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def lasted(seconds: float) -> str:
+    """Write seconds in their two largest units, such as `3m12s`."""
+    left, parts = max(0, int(seconds)), list[str]()
+    for unit in ("d", "h", "m", "s"):
+        count, left = divmod(left, int(UNITS[unit]))
+        if count or parts:
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2]) or "0s"

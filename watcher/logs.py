@@ -22,25 +22,12 @@ import msgspec
 import structlog
 from structlog.typing import Processor
 
+from watcher.console import render
 from watcher.core.transitions import rfc3339
-from watcher.encoding import printable, steady
+from watcher.encoding import steady
 
 Format = Literal["json", "console", "auto"]
 
-_FOR_MACHINES = frozenset(
-    {
-        "cloud_server_id",
-        "cloud_server_type",
-        "event_id",
-        "not_before",
-        "observed_at",
-        "project_id",
-        "seq",
-        "server_id",
-        "task_id",
-        "updated_at",
-    }
-)
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -49,14 +36,19 @@ class LineWriter:
 
     Attributes:
         dropped: Lines that found the queue full and were given up.
+        for_people: Whether its lines are read as they run, and bursts told as one.
 
     Args:
         stream: Written to through its file descriptor where it has one.
         limit: Ordinary lines that may wait at once.
+        for_people: See above.
     """
 
-    def __init__(self, stream: TextIO, *, limit: int = 10_000) -> None:
+    def __init__(
+        self, stream: TextIO, *, limit: int = 10_000, for_people: bool = False
+    ) -> None:
         self.dropped = 0
+        self.for_people = for_people
         self._stream = stream
         self._limit = limit
         self._torn = False
@@ -157,13 +149,13 @@ def configure_logging(
     terminal = stream.isatty()
     console = form == "console" or (form == "auto" and terminal)
     colours = terminal and "NO_COLOR" not in os.environ
-    writer = LineWriter(stream)
+    writer = LineWriter(stream, for_people=console)
     atexit.register(writer.close)
     structlog.configure(
         processors=[
             structlog.processors.format_exc_info,
             _stamp(now),
-            *([_brief, _escape, *_console(colours=colours)] if console else [_json]),
+            _console(colours=colours) if console else _json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", writer)),
@@ -194,39 +186,8 @@ def _json(_logger: object, _level: str, line: MutableMapping[str, Any]) -> bytes
         return steady(json.dumps(line).encode())
 
 
-def _console(*, colours: bool) -> tuple[Processor, Processor]:
-    renderer = structlog.dev.ConsoleRenderer(
-        colors=colours, sort_keys=False, pad_event_to=20
-    )
-    return renderer, lambda _logger, _level, text: str(text).encode("utf-8", "replace")
+def _console(*, colours: bool) -> Processor:
+    def show(_logger: object, _level: str, line: MutableMapping[str, Any]) -> bytes:
+        return render(line, colours=colours).encode("utf-8", "replace")
 
-
-def _brief(
-    _logger: object, _level: str, line: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Leave out what a person at a terminal does not read: ids, and what is empty."""
-    clock = str(line["timestamp"]).partition("T")[2][: len("00:00:00")]
-    shown = {
-        name: value
-        for name, value in line.items()
-        if value is not None and name not in _FOR_MACHINES
-    }
-    return {**shown, "timestamp": clock}
-
-
-def _escape(
-    _logger: object, _level: str, line: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Make text from outside harmless to a terminal; a traceback keeps its lines."""
-    return {
-        name: "\n".join(map(printable, str(value).split("\n")))
-        if name == "exception"
-        else _plain(value)
-        for name, value in line.items()
-    }
-
-
-def _plain(value: object) -> object:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return printable(value if isinstance(value, str) else repr(value))
+    return show

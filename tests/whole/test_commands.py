@@ -320,6 +320,35 @@ def test_demo_shows_transitions_and_ends_at_once():
     assert "Traceback" not in greeting
 
 
+async def test_demo_cannot_listen():
+    with free_port() as port:
+        done = watcher("demo", f"--server.listen=127.0.0.1:{port}")
+    assert done.returncode == 75
+    assert done.stderr.startswith("watcher: server.listen: cannot listen on")
+
+
+def test_demo_sums_up_and_goes_on():
+    with subprocess.Popen(
+        [sys.executable, "-m", "watcher", "demo", "--server.listen=127.0.0.1:0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=surroundings(),
+    ) as process:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "Others have taken their places" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    assert process.returncode == 0
+    text = "".join(said)
+    assert "  All 12 jobs are done: " in text
+    assert len([line for line in said if line.startswith(("✓", "✗"))]) == 12
+    assert "    liteserver-a2-aiserver-" in text
+
+
 def test_simulate_prints_its_ids_and_answers():
     with subprocess.Popen(
         [

@@ -11,7 +11,7 @@ from watcher.core.insight import Folded
 from watcher.core.model import Phase, TaskPhase
 from watcher.core.transitions import OPEN, task_phase
 from watcher.encoding import printable
-from watcher.fields import UNITS
+from watcher.fields import lasted
 
 AWAITED = "awaited"
 """The phase of a job that is not there yet."""
@@ -193,13 +193,3 @@ def bar(done: int, total: int) -> str:
     """Draw how much is done."""
     filled = BAR * done // total if total else 0
     return "█" * filled + "░" * (BAR - filled)
-
-
-def lasted(seconds: float) -> str:
-    """Write seconds in their two largest units, such as `3m12s`."""
-    left, parts = max(0, int(seconds)), list[str]()
-    for unit in ("d", "h", "m", "s"):
-        count, left = divmod(left, int(UNITS[unit]))
-        if count or parts:
-            parts.append(f"{count}{unit}")
-    return "".join(parts[:2]) or "0s"

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from watcher.commands.asking import Question, Row
 from watcher.commands.command import Exit, complain
 from watcher.commands.daemon_http import DaemonError
-from watcher.commands.shown import ShownJob, job_lines, lasted
+from watcher.commands.shown import ShownJob, job_lines
 from watcher.commands.terminal import (
     Line,
     Live,
@@ -26,6 +26,7 @@ from watcher.commands.terminal import (
 from watcher.core.insight import Folded
 from watcher.core.model import Phase, TaskPhase
 from watcher.encoding import encode_json
+from watcher.fields import lasted
 
 EVERY = 2.0
 """Seconds between two looks, where a view is kept fresh or the daemon is away."""

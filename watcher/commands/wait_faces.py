@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from watcher.commands.command import Exit
@@ -11,7 +11,6 @@ from watcher.commands.shown import (
     ShownJob,
     failed_lines,
     job_lines,
-    lasted,
 )
 from watcher.commands.terminal import Line, Live, Span, columns_of
 from watcher.commands.waiting import Progress
@@ -21,6 +20,7 @@ from watcher.core.model import JobRecord, JournalEvent, Phase, Task, TaskPhase
 from watcher.core.tracker import listed
 from watcher.core.transitions import count_by_status, task_phase
 from watcher.encoding import encode_json
+from watcher.fields import lasted
 from watcher.logs import LineWriter
 
 _ENDS: Mapping[int, str] = {
@@ -101,6 +101,11 @@ def summary(progress: Progress, code: int, now: float) -> Iterator[Line]:
     yield [Span(f"{ended} {spent}", "bold")]
     if problem := _problem(records):
         yield [Span(f"! {problem}", "yellow")]
+    yield from ends(records, now)
+
+
+def ends(records: Iterable[JobRecord], now: float) -> Iterator[Line]:
+    """Yield how each job is, and each of its failed servers with its message."""
     ranked = [(shown(each, now), each) for each in records]
     for job, record in sorted(ranked, key=lambda pair: pair[0].rank):
         yield from job_lines([job.without_failures()], None)

@@ -82,17 +82,18 @@ def fold(messages: Iterable[tuple[str | None, str | None]]) -> list[Folded]:
 
 def _shapes(texts: AbstractSet[str]) -> Mapping[str, str]:
     if sum(min(len(text), MOST_TEXT) for text in texts) > MUCH_TEXT:
-        return {text: _shape(text[:LESS_TEXT])[:BEGINNING] for text in texts}
+        return {text: shape(text[:LESS_TEXT])[:BEGINNING] for text in texts}
     return {
-        text: (_kept_shape if len(text) <= _LONGEST_KEPT else _shape)(text)
+        text: (_kept_shape if len(text) <= _LONGEST_KEPT else shape)(text)
         for text in texts
     }
 
 
-def _shape(text: str) -> str:
+def shape(text: str) -> str:
+    """Return what a message has in common with those that it is folded with."""
     unquoted = _QUOTED.sub("#", text[:MOST_TEXT])
     return " ".join(_NAME.sub("#", unquoted).split())
 
 
-_kept_shape = lru_cache(_KEPT_SHAPES)(_shape)
+_kept_shape = lru_cache(_KEPT_SHAPES)(shape)
 """The tasks of a job fail one by one, and each time all of them are folded."""

@@ -44,7 +44,7 @@ from watcher.pages.api import (
 )
 from watcher.pages.health import LivenessPage, ReadinessPage
 from watcher.pages.ui import RUNBOOKS, ui_pages
-from watcher.ports import Action, Page, Retention, Sink, Store
+from watcher.ports import Action, Board, Page, Retention, Sink, Store
 from watcher.settings.loading import Origin
 from watcher.settings.schema import Settings
 from watcher.settings.showing import as_yaml
@@ -71,9 +71,11 @@ class Started:
 
     Attributes:
         url: Address of its pages.
+        board: What is known of the jobs.
     """
 
     url: str
+    board: Board
 
 
 def main(settings: Settings, run: Run) -> int:
@@ -141,7 +143,7 @@ async def run(
         rooms = Rooms(outside, origin, settings, wishes)
         await rooms.begin()
         url = await stack.enter_async_context(_serve(rooms))
-        started(Started(url))
+        started(Started(url, rooms.board))
         _tell_start(settings, rooms, url)
         outside.notifier.ready()
         async with anyio.create_task_group() as beside:
@@ -193,7 +195,7 @@ async def _open_sinks(
         await stack.enter_async_context(open_sink(given, wall))
         for given in settings.sinks
     ]
-    return [LogSink(writer.send), *opened]
+    return [LogSink(writer.send, fold=writer.for_people), *opened]
 
 
 def _open_store(
