@@ -62,8 +62,14 @@ def _conclude(settings: Settings, secrets: Collection[str]) -> int:
         complain(problem)
     if problems:
         return Exit.FAILED
-    complain(f"valid: {jobs} jobs in {len(settings.targets)} targets")
+    complain(
+        f"valid: {_count(jobs, 'job')} in {_count(len(settings.targets), 'target')}"
+    )
     return Exit.OK
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _difference(before: str, after: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from watcher import __version__
 from watcher.commands import (
     check,
+    completion,
     demo,
     doctor,
     events,
@@ -29,7 +30,7 @@ from watcher.settings.showing import described, nearest
 # Each imports what only it needs when it is run, so that all of them start quickly.
 COMMANDS = (
     *(run, status, wait, events, doctor, check),
-    *(test_sink, store, healthcheck, demo, simulate),
+    *(test_sink, store, healthcheck, demo, simulate, completion),
 )
 
 
@@ -64,10 +65,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="watcher",
         description="Watches jobs on ModelArts DevServers until they finish.",
+        epilog="watcher COMMAND --help explains one of them; demo needs no account.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=18),
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"watcher {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"watcher {__version__}",
+        help="show which version this is",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_to(commands)
     return parser

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
+from textwrap import wrap
 from typing import BinaryIO, TypeAlias
 
 from watcher.core.errors import SettingsError
 from watcher.encoding import printable
 from watcher.settings.loading import Origin, config_file
-from watcher.settings.schema import listen_address
-from watcher.settings.showing import described
+from watcher.settings.schema import Settings, listen_address
+from watcher.settings.showing import described, section_of
 
 
 class Exit(IntEnum):
@@ -32,6 +33,10 @@ class Exit(IntEnum):
     SETTINGS = 78
     INTERRUPTED = 130
 
+
+SHOW_SETTINGS = frozenset({"run", "check"})
+"""Commands whose help lists all settings; that of others says where they are listed."""
+_IN = " " * 6
 
 Flags = Mapping[str, str]
 """Settings given as flags: text by dotted path."""
@@ -63,24 +68,45 @@ def add(
         name,
         help=what,
         description=f"{what[0].upper()}{what[1:]}.",
-        epilog=_settings_help() if settable else None,
+        epilog=_settings_help(in_full=name in SHOW_SETTINGS) if settable else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(command=command, parser=parser, settable=settable)
     if config:
-        parser.add_argument("--config", type=Path, metavar="FILE")
+        parser.add_argument(
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help="the configuration (default: what WATCHER_CONFIG names)",
+        )
     return parser
 
 
 @cache
-def _settings_help() -> str:
-    lines = [
-        line
-        for path, default, what in described()
-        for line in (f"  --{path} ({default})", f"      {what.replace('`', '')}")
-    ]
-    return "\n".join(["every setting is a flag too, here with its default:", *lines])
+def _settings_help(*, in_full: bool) -> str:
+    if not in_full:
+        return "Every setting is a flag too, such as --poll.interval=5s: watcher run --help"
+    lines = ["Every setting is a flag too, such as --poll.interval=5s:"]
+    section = None
+    for path, default, what in described():
+        if section != (section := path.partition(".")[0]):
+            lines += ["", f"{section}: {_sentence(section)}"]
+        given = f"  (default {default})" if default != "none" else ""
+        lines.append(f"  --{path}{given}")
+        lines += wrap(
+            what.replace("`", ""), 76, initial_indent=_IN, subsequent_indent=_IN
+        )
+    return "\n".join(lines)
+
+
+def _sentence(section: str) -> str:
+    """Say what the settings of a section are about."""
+    field = Settings.model_fields[section]
+    model = section_of(field)
+    text = model.__doc__ if model else field.description
+    first = (text or "").strip().splitlines()[0].rstrip(".")
+    return f"{first[:1].lower()}{first[1:]}"
 
 
 def origin_of(args: argparse.Namespace, flags: Flags) -> Origin:

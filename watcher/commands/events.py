@@ -30,9 +30,11 @@ LONGEST_SEQ = 16
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = add(commands, "events", _events, "read the journal")
-    parser.add_argument("--after", type=_seq, default=0, metavar="SEQ")
-    parser.add_argument("--job", metavar="ID")
+    parser = add(commands, "events", _events, "read what was told, as lines of JSON")
+    parser.add_argument(
+        "--after", type=_seq, default=0, metavar="SEQ", help="what has a higher number"
+    )
+    parser.add_argument("--job", metavar="ID", help="of this job only")
     parser.add_argument("--follow", action="store_true", help="wait for more")
 
 

@@ -19,7 +19,12 @@ from watcher.settings.schema import Server
 def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = add(commands, "healthcheck", _ask, "ask the local daemon how it is")
-    parser.add_argument("--address", type=_address_text, metavar="HOST:PORT")
+    parser.add_argument(
+        "--address",
+        type=_address_text,
+        metavar="HOST:PORT",
+        help="of the daemon (default: server.listen of the configuration)",
+    )
 
 
 def _address_text(text: str) -> str:

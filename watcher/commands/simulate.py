@@ -19,12 +19,18 @@ def add_to(commands: Commands) -> None:
         commands, "simulate", _serve, "serve a simulated cloud API", config=False
     )
     parser.add_argument(
-        "--listen", type=address, default="127.0.0.1:10912", metavar="HOST:PORT"
+        "--listen",
+        type=address,
+        default="127.0.0.1:10912",
+        metavar="HOST:PORT",
+        help="where (127.0.0.1:10912)",
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=12)
-    parser.add_argument("--tasks", type=int, default=16, help="of each job")
-    parser.add_argument("--speed", type=float, default=1.0, help="times real time")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the same seed, the same jobs (0)"
+    )
+    parser.add_argument("--jobs", type=int, default=12, help="how many (12)")
+    parser.add_argument("--tasks", type=int, default=16, help="of each job (16)")
+    parser.add_argument("--speed", type=float, default=1.0, help="times real time (1)")
     parser.add_argument(
         "--endless", action="store_true", help="follow each job that ends by another"
     )

@@ -30,7 +30,7 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("--target", metavar="NAME", help="jobs of this target only")
     parser.add_argument(
-        "--failed", action="store_true", help="only what failed, or is about to"
+        "--failed", action="store_true", help="only where something failed"
     )
     parser.add_argument(
         "--server", metavar="NAME", help="what became of a server, or of several alike"

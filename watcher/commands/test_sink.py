@@ -22,7 +22,7 @@ def add_to(commands: Commands) -> None:
     parser = add(
         commands, "test-sink", _try, "send one marked message to a sink", settable=True
     )
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("name", metavar="NAME", help="of the sink")
 
 
 def _try(args: argparse.Namespace, flags: Flags) -> int:

@@ -22,7 +22,7 @@ def add_to(commands: Commands) -> None:
     """Add the command."""
     what = "wait until jobs are finished"
     parser = add(commands, "wait", _wait, what, settable=True)
-    parser.add_argument("job_ids", nargs="+", metavar="JOB_ID")
+    parser.add_argument("job_ids", nargs="+", metavar="JOB_ID", help="the jobs")
     parser.add_argument("--target", metavar="NAME", help="where there are several")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="wait for all (the default)")
