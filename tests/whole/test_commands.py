@@ -129,6 +129,30 @@ def test_a_configuration_that_is_not_there():
     assert done.stderr == "watcher: /nowhere/watcher.yaml: No such file or directory\n"
 
 
+@pytest.mark.parametrize("command", ["check", "run", "events", "doctor"])
+def test_no_configuration_at_all(command):
+    done = watcher(command)
+    assert done.returncode == 78
+    assert done.stderr.startswith("watcher: targets: is required; no configuration is")
+    assert "--config FILE" in done.stderr
+
+
+def test_follow_says_which_store_it_waits_for(config, tmp_path):
+    file = config({"targets": {"prod": target("http://127.0.0.1:1", ["job-1"])}})
+    with subprocess.Popen(
+        [sys.executable, "-m", "watcher", "events", "--follow", "--config", str(file)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=surroundings(STATE_DIRECTORY=str(tmp_path)),
+    ) as process:
+        line = process.stderr.readline()
+        process.terminate()
+    store = tmp_path / "watcher.db"
+    assert (
+        line == f"watcher: {store} is not there yet; waiting for a daemon to make it\n"
+    )
+
+
 def test_check_prints_what_is_in_force_without_secrets(config):
     values = {"targets": {"prod": target("http://127.0.0.1:1", ["job-1"])}}
     done = watcher(
@@ -224,7 +248,7 @@ async def test_what_a_reload_would_change(tmp_path):
     assert strange.stderr.startswith("watcher: server.api_token: ")
     gone = watcher(*command, **listen)
     assert gone.returncode == 78
-    assert gone.stderr.startswith("watcher: server.listen: 127.0.0.1:")
+    assert gone.stderr.startswith("watcher: server.listen: no daemon answers at 127")
 
 
 async def test_healthcheck(tmp_path):

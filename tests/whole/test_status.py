@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from contextlib import asynccontextmanager
 
 import anyio
@@ -241,3 +242,28 @@ async def test_a_terminal_that_knows_nothing(tmp_path):
     said = done.stdout.decode()
     assert "\x1b" not in said
     assert len(said.splitlines()) == 1 + 20 + 1
+
+
+LOADED = """
+import sys
+from watcher.commands import cli
+code = cli.main(sys.argv[1:])
+print("loaded", *sys.modules, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+async def test_the_daemon_loads_nothing_of_what_shows_on_terminals(tmp_path):
+    """What runs is loaded whole: started, asked for jobs, and ended."""
+    values = {"targets": {"prod": target("http://127.0.0.1:1", ["job-1"])}}
+    command = (sys.executable, "-c", LOADED)
+    async with running(tmp_path, values, command=command) as daemon:
+        await daemon.started()
+        await daemon.get("/api/v1/jobs")
+        assert (await daemon.end())[0] == 0
+        await until(lambda: b"loaded" in b"".join(daemon.errors))
+    loaded = set(b"".join(daemon.errors).decode().split())
+    assert "watcher.daemon.app" in loaded
+    faces = {"terminal", "shown", "wait_faces", "waiting", "status_faces", "asking"}
+    assert not loaded & {f"watcher.commands.{name}" for name in faces}
+    assert "watcher.commands.daemon_http" not in loaded

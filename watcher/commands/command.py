@@ -15,7 +15,7 @@ from typing import BinaryIO, TypeAlias
 from watcher.core.errors import SettingsError
 from watcher.encoding import printable
 from watcher.settings.loading import Origin, config_file
-from watcher.settings.schema import Settings, listen_address
+from watcher.settings.schema import Server, Settings, listen_address
 from watcher.settings.showing import described, section_of
 
 
@@ -37,6 +37,9 @@ class Exit(IntEnum):
 SHOW_SETTINGS = frozenset({"run", "check"})
 """Commands whose help lists all settings; that of others says where they are listed."""
 _IN = " " * 6
+
+NO_TARGETS = {"targets": {"none": {"region": "none"}}}
+"""Stands in for a configuration where only the daemon's address matters."""
 
 Flags = Mapping[str, str]
 """Settings given as flags: text by dotted path."""
@@ -120,6 +123,28 @@ def address(text: str) -> tuple[str, int]:
         return listen_address(text)
     except SettingsError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told where the daemon is."""
+    parser.add_argument(
+        "--address",
+        type=_address_text,
+        metavar="HOST:PORT",
+        help="of the daemon (default: server.listen of the configuration)",
+    )
+
+
+def _address_text(text: str) -> str:
+    address(text)
+    return text
+
+
+def server_of(args: argparse.Namespace, flags: Flags) -> Server:
+    """Return where the daemon is served: as told, as configured, or the default."""
+    if args.address:
+        return Server(listen=args.address)
+    return Origin(config_file(args.config), flags, NO_TARGETS).load().server
 
 
 def complain(line: str) -> None:

@@ -10,15 +10,11 @@ from watcher.commands.command import (
     Exit,
     Flags,
     add,
-    address,
+    add_address,
     complain,
+    server_of,
     silence,
 )
-from watcher.settings.loading import Origin, config_file
-from watcher.settings.schema import Server
-
-NO_TARGETS = {"targets": {"none": {"region": "none"}}}
-"""Stands in for a configuration: only where the daemon is served matters here."""
 
 
 def add_to(commands: Commands) -> None:
@@ -45,12 +41,7 @@ def add_to(commands: Commands) -> None:
         metavar="N",
         help="so many at most, 0 for all (default: 20 on a terminal, else all)",
     )
-    parser.add_argument(
-        "--address",
-        type=_address_text,
-        metavar="HOST:PORT",
-        help="of the daemon (default: server.listen of the configuration)",
-    )
+    add_address(parser)
 
 
 def _limit(text: str) -> int:
@@ -59,19 +50,13 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _address_text(text: str) -> str:
-    address(text)
-    return text
-
-
 def _status(args: argparse.Namespace, flags: Flags) -> int:
     from watcher.commands.asking import Question
     from watcher.commands.daemon_http import DaemonError
     from watcher.commands.status_faces import show, watch
     from watcher.commands.terminal import is_live
 
-    origin = Origin(config_file(args.config), flags, NO_TARGETS)
-    server = Server(listen=args.address) if args.address else origin.load().server
+    server = server_of(args, flags)
     limit = args.limit
     if limit is None and sys.stdout.isatty() and not args.json:
         limit = 20

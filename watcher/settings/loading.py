@@ -63,7 +63,10 @@ class Origin:
             SettingsError: One finding a line.
         """
         if self.config is None:
-            return load(self.values, self.flags, self.environ)
+            try:
+                return load(self.values, self.flags, self.environ)
+            except SettingsError as exc:
+                raise SettingsError([_hinted(each) for each in exc.findings]) from None
         document = Document(self.config)
         return load(document.values, self.flags, self.environ, document.place)
 
@@ -81,6 +84,12 @@ class Origin:
                 with suppress(OSError):
                     files += sorted(Path(self.environ[variable]).iterdir())
         return tuple(file_state(file) for file in files)
+
+
+def _hinted(finding: str) -> str:
+    """Say how to name a configuration, where it is missing that there is none."""
+    how = "no configuration is named: give --config FILE, or set WATCHER_CONFIG"
+    return f"{finding}; {how}" if finding == "targets: is required" else finding
 
 
 class _Given(PydanticBaseSettingsSource):
