@@ -38,9 +38,9 @@ class Telling:
         self.events += [event.transition.event for event in events]
 
 
-async def waited(api, *job_ids, any_=False, within=math.inf, slow=0.0):
+async def waited(api, *job_ids, any_=False, within=math.inf, slow=0.0, **more):
     """Wait through a fake door; return the code, the records and what was told."""
-    settings = load({"targets": {"prod": TARGET}}, environ={})
+    settings = load({"targets": {"prod": TARGET}, **more}, environ={})
     wanted = Wanted([JobKey("prod", each) for each in job_ids], any_, within)
     face = Telling(slow)
     wall = lambda: START + anyio.current_time()  # noqa: E731
@@ -172,6 +172,16 @@ async def test_the_journal_is_not_kept(monkeypatch):
     _, _, events = await waited(FakeApi(ends("", 30, **tasks)), "a")
     assert len(events) > 3000
     assert await stores[0].read(0, 10) == []
+
+
+@pytest.mark.looptime
+async def test_nothing_else_is_asked_for_whatever_is_configured():
+    api = FakeApi(ends("SUCCESS", 90))
+    everything = {**TARGET, "jobs": ["other"], "discover": {}}
+    code, *_ = await waited(
+        api, "a", targets={"prod": everything}, poll={"mode": "list"}
+    )
+    assert (code, {asked for _, asked in api.asked}, api.listed) == (0, {"a"}, [])
 
 
 @pytest.mark.looptime

@@ -349,3 +349,13 @@ async def test_on_a_terminal(tmp_path, columns):
     assert "finished after" in final
     for task in tasks[:3]:
         assert f"{task.server.name}  dcmi {task.id[:4]} failed" in final
+
+
+async def test_what_a_view_shows_is_not_logged_across_it(tmp_path):
+    command = ["wait", *config(tmp_path, NOWHERE), "job-1", "--timeout", "2s"]
+    async with on_terminal(100, 24, *command) as (process, screen):
+        with anyio.fail_after(PATIENCE):
+            assert await anyio.to_thread.run_sync(process.wait) == 69
+    shown = "\n".join([*screen.frames, *screen.lines])
+    assert "unreachable: cannot connect" in shown
+    assert "poll.failing" not in shown
