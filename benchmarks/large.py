@@ -47,6 +47,7 @@ def rows(hasty):
         least=True,
         note=note(cost["moving"], cost["sdk"]),
         tried=CHANGED,
+        wide=10.0,
     )
 
 

@@ -91,7 +91,7 @@ class InProcess:
         self.project_id = cloud.options.project_id
         self._path = f"/v1/{self.project_id}/dev-servers/jobs"
 
-    async def fetch(self, job_id):
+    async def fetch(self, job_id, _known=None):
         return decode_job(await self._ask(f"{self._path}/{job_id}"), job_id)
 
     async def list_jobs(self, filters, limit, offset):

@@ -189,9 +189,8 @@ def daemon(values, checkout=HERE):
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         file = Path(folder) / "watcher.yaml"
-        file.write_text(
-            yaml.safe_dump({"server": {"listen": f"127.0.0.1:{port}"}, **values})
-        )
+        server = {"listen": f"127.0.0.1:{port}", **values.get("server", {})}
+        file.write_text(yaml.safe_dump({**values, "server": server}))
         began = now()
         process = subprocess.Popen(
             [sys.executable, "-m", "watcher", "run", "--config", str(file)],

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 WIDE = 3.0
-"""By how much a gate may be missed where there is no time to measure well."""
+"""The factor by which a gate may be missed where there is no time to measure well."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Row:
         measured: In the same unit.
         least: Whether the gate is what must be reached; else what may not be exceeded.
         note: The figures behind the ratio, in a few words.
+        wide: `WIDE`, or more where the gate is known to be missed by more.
         tried: What was tried, what helped, what did not, what could come next.
     """
 
@@ -27,6 +28,7 @@ class Row:
     least: bool = False
     note: str = ""
     tried: str = ""
+    wide: float = WIDE
 
     def passes(self, margin=1.0):
         """Whether the gate is reached, or missed by no more than a factor."""
