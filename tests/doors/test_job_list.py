@@ -462,6 +462,28 @@ async def test_who_stayed_away_while_too_much_went_begins_afresh(monkeypatch):
             assert (await messages(response, 1))[0]["event"] == "reset"
 
 
+async def test_what_several_streams_tell_is_made_once():
+    daemon = Daemon(records=[record(f"job-{n}") for n in range(20)])
+    rows, shown = Rows(daemon.board, daemon.due.get, lambda: START), []
+    show = rows.show
+    rows.show = lambda key: (shown.append(key), show(key))[1]
+    page = module.StreamPage(rows, pulse=0.01, pace=0)
+    bodies = [(await page.respond(Request(page.path))).body for _ in range(3)]
+    for body in bodies:
+        await anext(body)  # the opening
+        await anext(body)  # the counts
+    daemon.board.show(
+        [replace(one, finished_at=1.0) for one in daemon.records.values()]
+    )
+    told = []
+    for body in bodies:
+        told.append(await anext(chunk async for chunk in body if b"job" in chunk))
+        await body.aclose()
+    assert told[0].count(b"event: job") == 20
+    assert told == [told[0]] * 3
+    assert len(shown) == 20
+
+
 async def test_nonsense_in_a_stream_is_refused():
     async with Daemon().served() as session:
         status, body = await ask(session, "GET", "/api/v1/stream?limit=3")

@@ -7,7 +7,7 @@ what changed meanwhile is told once, as it is then.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 import anyio
 
@@ -21,6 +21,8 @@ from watcher.ports import Request, Response
 PACE = 0.25
 """Seconds between two looks at what changed."""
 BATCH = 50
+SHARED = 512
+"""Rows that are kept as they were told, for the other streams that are to tell them."""
 
 
 class StreamPage:
@@ -34,6 +36,7 @@ class StreamPage:
         self._rows = rows
         self._pulse = pulse
         self._pace = pace
+        self._job = lru_cache(maxsize=SHARED)(self._encode)
         self.streams = 0
 
     async def respond(self, request: Request) -> Response:
@@ -79,8 +82,12 @@ class StreamPage:
         return {"counts": counts, "failing": failing, "total": sum(counts.values())}
 
     def _tell(self, which: Filter, key: JobKey, version: int) -> bytes:
-        place, rows = self._rows.mark(version), self._rows
-        shown = rows.show(key) if rows.admitted(key, which) else None
+        if self._rows.admitted(key, which):
+            return self._job(key, version)
+        return message("gone", key._asdict(), self._rows.mark(version))
+
+    def _encode(self, key: JobKey, version: int) -> bytes:
+        place, shown = self._rows.mark(version), self._rows.show(key)
         if shown is None:
             return message("gone", key._asdict(), place)
         return message("job", shown, place)
