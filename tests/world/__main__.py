@@ -30,6 +30,7 @@ def main():
     parser.add_argument("--hours", type=float, default=1e18, help="of watched jobs")
     parser.add_argument("--quiet", action="store_true", help="long worlds, many jobs")
     parser.add_argument("--trace", action="store_true", help="print traces only")
+    parser.add_argument("--stop", action="store_true", help="at the first finding")
     parser.add_argument("--keep", action="store_true", help="keep the least script")
     args = parser.parse_args()
     if args.seed is not None:
@@ -118,6 +119,7 @@ def many(args):
             tally.worlds < args.worlds
             and tally.hours < args.hours
             and time.monotonic() - began < args.seconds
+            and not (args.stop and tally.failed)
         ):
             while len(pending) < 2 * (os.cpu_count() or 1):
                 size = 1 if args.quiet else BATCH

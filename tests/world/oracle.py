@@ -17,6 +17,7 @@ def judge(world):
     _told_is_the_journal(world, events)
     _tales_hold(world, events)
     _all_are_watched(world)
+    _added_are_kept(world)
     _probe_was_told(world)
     _ended_well(world)
 
@@ -115,6 +116,17 @@ def _all_are_watched(world):
     for target, given in world.config["targets"].items():
         for job_id in given["jobs"]:
             _is_asked(world, target, job_id, bound)
+
+
+def _added_are_kept(world):
+    """What was added over HTTP and goes on is watched, whatever happened since."""
+    for target, job_id in sorted(world.added):
+        job = world.cloud.jobs.find(job_id)
+        goes_on = job and job.changes[-1].status == "PROCESSING"
+        known = world.daemon.rooms.board.watched
+        there = target in world.config["targets"]
+        if goes_on and there and (target, job_id) not in known:
+            world.find(f"{target}/{job_id} was added and is not watched")
 
 
 def _is_asked(world, target, job_id, bound):

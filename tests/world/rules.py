@@ -137,6 +137,8 @@ class Rules:
         event_id = event["event_id"]
         if event_id in self._told_by_life[sink, life]:
             world.find(f"told twice in one life: {sink} {event}")
+        if event.get("replayed") and event["seq"] > world.daemon.first_seq:
+            world.find(f"called a repetition, of what is new in this life: {event}")
         again = event_id in self._told[sink]
         if again and not event.get("replayed") and not self.power_lost_at:
             world.find(f"told again without saying so: {sink} {event}")

@@ -95,7 +95,7 @@ def _busy(draw):
         },
     }
     poll = {
-        "interval": draw.choice([2, 5, 10, 30]),
+        "interval": draw.choice([2, 2, 5, 10]),
         "requests_per_second": draw.choice([1, 5, 20]),
         "max_in_flight": draw.choice([2, 16]),
         "mode": draw.choice(["detail", "detail", "list", "auto"]),
@@ -176,8 +176,8 @@ def _options(cloud):
 
 def _ops(draw, script):
     seconds = script["seconds"]
-    count = draw.choice([0, 2, 5, 10, 20])
-    names = draw.sample(list(OPS), draw.randint(2, len(OPS)))
+    count = draw.choice([0, 3, 8, 15, 25])
+    names = draw.sample(list(OPS), draw.randint(4, len(OPS)))
     weights = [OPS[name][0] for name in names]
     for _ in range(count):
         name = draw.choices(names, weights)[0]
@@ -187,13 +187,13 @@ def _ops(draw, script):
 
 
 def _span(draw):
-    return draw.choice([1, 5, 20, 60, 200])
+    return draw.choice([5, 20, 60, 200])
 
 
 def _fault(draw, _):
     kind = draw.choice(ANSWERS)
-    call = draw.choice(["detail", "list", "any"])
-    share = draw.choice([10, 50, 100])
+    call = draw.choice(["detail", "detail", "list", "any"])
+    share = draw.choice([10, 50, 100, 100])
     text = f"{kind}{',' if ':' in kind else ':'}call={call},percent={share}"
     return {"text": text, "seconds": _span(draw)}
 
@@ -286,9 +286,9 @@ OPS = {
     "fault": (6, _fault),
     "net": (3, _net),
     "disk": (
-        2,
+        5,
         lambda draw, _: {
-            "mood": draw.choice(["slow", "full", "hangs", "true"]),
+            "mood": draw.choice(["slow", "slow", "full", "hangs", "true"]),
             "seconds": _span(draw),
         },
     ),
@@ -308,19 +308,19 @@ OPS = {
             "seconds": _span(draw),
         },
     ),
-    "kill": (4, _kill),
+    "kill": (6, _kill),
     "stop": (1, lambda draw, _: {"down": draw.choice([0.1, 5.0, 70.0])}),
     "pause": (1, lambda draw, _: {"seconds": _span(draw)}),
     "sleep": (1, lambda draw, _: {"seconds": draw.choice([60, 3600])}),
     "clock": (1, lambda draw, _: {"seconds": draw.choice([-4000, -70, 70, 400, 4000])}),
     "cloud_clock": (1, lambda draw, _: {"seconds": draw.choice([-1200, 90, 1200])}),
-    "revoke": (2, _revoke),
-    "patch": (5, _patch),
+    "revoke": (3, _revoke),
+    "patch": (9, _patch),
     "say": (1, _say),
     "delete": (1, lambda draw, script: {"job": _job(draw, script)}),
-    "config": (3, _config),
+    "config": (4, _config),
     "job_file": (2, _job_file),
-    "http": (2, _http),
+    "http": (4, _http),
     "scrape": (1, lambda *_: {}),
 }
 """By name, how often each kind of thing happens, and what draws it."""

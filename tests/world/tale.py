@@ -242,7 +242,7 @@ def explain(happened, told):
     if any(count == len(told) for _, count in now):
         return None
     if not now:
-        said = told[max(count for _, count in since) :]
+        said = told[max((count for _, count in since), default=0) :]
         return f"nothing explains, after request {last}, that this was told: {said[:3]}"
     furthest = max(count for _, count in now)
     return f"told without a reason: {told[furthest]}"

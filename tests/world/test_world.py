@@ -1,5 +1,6 @@
 """That a world is the same each time, and that it finds what is wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.world.guards import GUARDS
 from tests.world.minimise import minimised
 from tests.world.script import draw_script
 from tests.world.world import run
@@ -14,6 +16,17 @@ from watcher.polling.committer import Committer
 
 ROOT = Path(__file__).parents[2]
 KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.what)
+def test_each_guard_can_be_taken_away(guard):
+    """What the script of guards takes away stands where it says, once."""
+    assert (ROOT / "watcher" / guard.file).read_text().count(guard.old) == 1
+
+
+@pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)
+def test_what_was_found_once_is_found_no_more(file):
+    assert run(json.loads(file.read_text())).findings == []
 
 
 def traces(hash_seed):

@@ -69,6 +69,7 @@ class World:
         self.calm_since = self.calm_until = None
         self.final_board = {}
         self.ends = []
+        self.added = set()
         self.probe = None
         self.last = deque(maxlen=LAST_STEPS)
         self._hash = hashlib.sha256()
@@ -405,6 +406,10 @@ class World:
         status = await daemon.act(action, target, job_id)
         self.tell("action", action, target, job_id, status)
         self.met(f"action.{action}.{status}")
+        if action == "AddJob" and status in {200, 201}:
+            self.added.add((target, job_id))
+        elif action == "RemoveJob" and status != 409:
+            self.added.discard((target, job_id))
 
     async def op_scrape(self):
         daemon = self.daemon

@@ -328,8 +328,10 @@ class WatchList:
 
     def _is_over(self, record: JobRecord) -> bool:
         """Whether a job was shown for long enough, and its end to somebody."""
+        if record.finished_at is None:
+            return False
         target = self._targets.get(record.key.target)
-        if record.finished_at is None or (target and target.asks(record.key)):
+        if target and target.asks(record.key):
             return False
         age = self._wall() - record.finished_at
         if age < self._retention:

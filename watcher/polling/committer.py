@@ -177,7 +177,7 @@ class Committer:
             [
                 key
                 for key, record in self._board.records.items()
-                if self._uncommitted(key) is None and is_over(record)
+                if is_over(record) and self._uncommitted(key) is None
             ]
         )
 
