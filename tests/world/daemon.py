@@ -80,6 +80,8 @@ class Daemon:
     def fault_point(self, name):
         """Die here, where the script says so."""
         self.world.met(f"point.{name}")
+        if name == "commit.before" and self.up:
+            self.world.rules.check_shown(self)
         left = self.points.get(name)
         if left is not None:
             self.points[name] = left - 1

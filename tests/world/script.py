@@ -316,6 +316,14 @@ OPS = {
     "cloud_clock": (1, lambda draw, _: {"seconds": draw.choice([-1200, 90, 1200])}),
     "revoke": (3, _revoke),
     "patch": (9, _patch),
+    "flicker": (
+        5,
+        lambda draw, script: {
+            "job": _job(draw, script),
+            "task": draw.randint(0, 3),
+            "seconds": _span(draw),
+        },
+    ),
     "say": (1, _say),
     "delete": (1, lambda draw, script: {"job": _job(draw, script)}),
     "config": (4, _config),

@@ -1,6 +1,7 @@
 """A world from one script: cloud, network, disk, receivers, clocks, and who breaks them."""
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -352,6 +353,21 @@ class World:
         tasks = self.cloud.jobs.tasks(job_id)
         which = tasks[task % len(tasks)].id if tasks and task >= 0 else "*"
         self.cloud.jobs.patch(job_id, which, status, f"by hand: {status}")
+
+    async def op_flicker(self, job, task, seconds):
+        """Let a task fail and run again, faster than a slow disk can follow."""
+        if self._present(job) is not None:
+            until = min(self.loop.now + seconds, self.script["seconds"])
+            self.loop.create_task(self._flicker(job, task, until))
+
+    async def _flicker(self, job, task, until):
+        for status in itertools.cycle(
+            ["FAILED", "PROCESSING", "SUCCESS", "PROCESSING"]
+        ):
+            if self.loop.now >= until:
+                return
+            await self.op_patch(job, task, status)
+            await anyio.sleep(1.0 + 2.0 * self.draw.random())
 
     async def op_say(self, job, status):
         if (job_id := self._present(job)) is not None:
