@@ -30,6 +30,7 @@ FIRST = {
     "tests/real/test_tabs.py::": None,
     "tests/doors/test_many_jobs.py::": "multitude",
     "tests/whole/": None,
+    "tests/world/": None,
     "tests/polling/": None,
 }
 """The long ones are begun in this order, before all others, so that all workers end

@@ -59,7 +59,11 @@ class Daemon:
 
     def _in_time(self, _):
         loop = self.world.loop
-        loop.call_later(END_WITHIN, self.life.end, context=contextvars.Context())
+        loop.call_later(END_WITHIN, self._give_up, context=contextvars.Context())
+
+    def _give_up(self):
+        if not self.over.is_set():
+            self.life.end()
 
     def _died(self, _):
         self._leave()

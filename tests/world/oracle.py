@@ -85,12 +85,19 @@ def _happened(world):
     marks = [(place, "end" if lossy else "begin", None) for place, lossy in world.ends]
     by_key = {key: list(marks) for key in sorted(keys)}
     cuts = defaultdict(list)
-    for place, _, line in world.lines:
+    taken_away = {}
+    for place, life, line in world.lines:
         if line["event"] == "jobs.changed":
+            for name in line["added_jobs"]:
+                key = JobKey(*name.split("/"))
+                # Taken away while nothing ran: forgotten by now, or not yet.
+                if taken_away.get(key) != life:
+                    by_key.setdefault(key, list(marks)).append((place, "maybe", None))
             for name in line["removed_jobs"]:
                 key = JobKey(*name.split("/"))
                 by_key.setdefault(key, list(marks)).append((place, "afresh", None))
                 cuts[key].append(place)
+                taken_away[key] = life
     for each in answers:
         key = JobKey(each.target, each.job_id)
         # One that left before the job was taken away says nothing after.

@@ -76,7 +76,7 @@ def _settle(ops):
 
 
 def _busy(draw):
-    seconds = draw.choice([60, 120, 300, 300, 600])
+    seconds = draw.choice([60, 60, 120, 240])
     cloud = {
         "seed": draw.randrange(10**6),
         "jobs": draw.randint(1, 6),
@@ -177,7 +177,7 @@ def _options(cloud):
 def _ops(draw, script):
     seconds = script["seconds"]
     count = draw.choice([0, 3, 8, 15, 25])
-    names = draw.sample(list(OPS), draw.randint(4, len(OPS)))
+    names = draw.sample(list(OPS), draw.randint(3, 9))
     weights = [OPS[name][0] for name in names]
     for _ in range(count):
         name = draw.choices(names, weights)[0]
@@ -322,6 +322,14 @@ OPS = {
             "job": _job(draw, script),
             "task": draw.randint(0, 3),
             "seconds": _span(draw),
+        },
+    ),
+    "blink": (
+        4,
+        lambda draw, script: {
+            "target": draw.choice(list(script["config"]["targets"])),
+            "job": _job(draw, script),
+            "gap": draw.choice([0.3, 1.0, 3.0]),
         },
     ),
     "say": (1, _say),

@@ -221,7 +221,7 @@ def explain(happened, told):
 
     Args:
         happened: In its order, (kind, exchange): `answer`; `end`, of a life that may
-            have lost what came last; `afresh`, where it is watched as if new.
+            have lost what came last; `afresh`, where it is watched as if new; `maybe`, where it may be.
         told: What was told, in its order, as (place, projection).
     """
     now = {(State(), 0)}
@@ -236,6 +236,9 @@ def explain(happened, told):
             case "afresh":
                 now = {(State(), count) for _, count in since}
                 since = set(now)
+            case "maybe":
+                now = now | {(State(), count) for _, count in now}
+                since |= now
             case "begin":
                 since = set(now)
         last = exchange.number if exchange and now else last

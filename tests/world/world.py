@@ -322,7 +322,8 @@ class World:
 
     async def op_pause(self, seconds):
         """Stop the process, as SIGSTOP does."""
-        self.daemon.life.paused_until = self.loop.now + seconds
+        life = self.daemon.life
+        life.paused_until = max(life.paused_until, self.loop.now + seconds)
         self.rules.held_up(seconds)
 
     async def op_sleep(self, seconds):
@@ -400,6 +401,19 @@ class World:
             self.write_config()
         if asked:
             self.daemon.wishes.ask_for_reload()
+
+    async def op_blink(self, target, job, gap):
+        """Take a job out of the configuration, and put it back soon after."""
+        given = self.config["targets"].get(target)
+        ids = self.cloud.job_ids
+        job_id = ids[job % len(ids)]
+        if given is None or job_id not in given["jobs"]:
+            return
+        jobs = given["jobs"]
+        fewer = [each for each in jobs if each != job_id]
+        for present in (fewer, jobs):
+            await self.op_config({f"targets.{target}.jobs": present}, asked=True)
+            await anyio.sleep(gap)
 
     async def op_job_file(self, name, text):
         file = self.folder / "jobs" / name
