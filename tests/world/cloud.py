@@ -60,8 +60,8 @@ class CloudDoor:
     @asynccontextmanager
     async def request(self, method, url, *, headers, data, **_):
         world = self._world
-        raw = _raw(method, url, headers, data)
-        exchange = self._begin(raw, urlsplit(url).hostname)
+        raw = _raw(method, str(url), headers, data)
+        exchange = self._begin(raw, urlsplit(str(url)).hostname)
         try:
             await self._travel()
             outcome = world.cloud.handle(raw)
@@ -138,16 +138,8 @@ class _Content:
     def __init__(self, body):
         self._body = body
 
-    def iter_any(self):
-        return self
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        body, self._body = self._body, None
-        if body is None:
-            raise StopAsyncIteration
+    async def readany(self):
+        body, self._body = self._body, b""
         return body
 
 

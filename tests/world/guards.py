@@ -51,14 +51,14 @@ GUARDS = (
     Guard(
         "a failed commit drops nothing",
         COMMITTER,
-        "            self._take_back()\n",
-        "            self._committing = {}\n",
+        "        except StoreError as exc:\n            self._take_back()\n",
+        "        except StoreError as exc:\n            self._committing = {}\n",
     ),
     Guard(
         "a job dropped during its commit is not shown again",
         COMMITTER,
-        "for steps in self._known:",
-        "for steps in (self._pending, self._unsaved):",
+        "            for steps in self._known:\n                steps.pop",
+        "            for steps in (self._pending, self._unsaved):\n                steps.pop",
     ),
     Guard(
         "the last look is saved at the end",

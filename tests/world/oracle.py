@@ -78,12 +78,8 @@ def _tales_hold(world, events):
             world.find(f"{key.target}/{key.job_id}: {reason}")
 
 
-def _happened(world):
-    """Return what happened to each job, in order."""
-    answers = [e for e in world.net.exchanges if e.place and e.call == "detail"]
-    keys = {JobKey(e.target, e.job_id) for e in answers}
-    marks = [(place, "end" if lossy else "begin", None) for place, lossy in world.ends]
-    by_key = {key: list(marks) for key in sorted(keys)}
+def _watches(world, by_key, marks):
+    """Add where the watching of a job began or ended; return where it ended."""
     cuts = defaultdict(list)
     taken_away = {}
     for place, life, line in world.lines:
@@ -98,6 +94,16 @@ def _happened(world):
                 by_key.setdefault(key, list(marks)).append((place, "afresh", None))
                 cuts[key].append(place)
                 taken_away[key] = life
+    return cuts
+
+
+def _happened(world):
+    """Return what happened to each job, in order."""
+    answers = [e for e in world.net.exchanges if e.place and e.call == "detail"]
+    keys = {JobKey(e.target, e.job_id) for e in answers}
+    marks = [(place, "end" if lossy else "begin", None) for place, lossy in world.ends]
+    by_key = {key: list(marks) for key in sorted(keys)}
+    cuts = _watches(world, by_key, marks)
     for each in answers:
         key = JobKey(each.target, each.job_id)
         # One that left before the job was taken away says nothing after.

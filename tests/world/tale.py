@@ -233,12 +233,10 @@ def explain(happened, told):
                 since |= now
             case "end":
                 now = set(since)
-            case "afresh":
-                now = {(State(), count) for _, count in since}
-                since = set(now)
-            case "maybe":
-                now = now | {(State(), count) for _, count in now}
-                since |= now
+            case "afresh" | "maybe":
+                fresh = {(State(), count) for _, count in since}
+                now = fresh | (now if kind == "maybe" else set())
+                since = set(now) | (since if kind == "maybe" else set())
             case "begin":
                 since = set(now)
         last = exchange.number if exchange and now else last
