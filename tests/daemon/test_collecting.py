@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import anyio.lowlevel
@@ -56,3 +56,29 @@ async def test_garbage_among_it_is_collected_once_there_may_be_enough(
         assert (gone() is None) == (some < 0)
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("fault", [None, ValueError])
+async def test_nothing_is_searched_while_the_daemon_begins(fault):
+    with suppress(ValueError), collecting.not_while_beginning():
+        assert not gc.isenabled()
+        held = [[n] for n in range(1000)]
+        if fault:
+            raise fault
+    assert gc.isenabled()
+    assert (gc.get_freeze_count() > len(held)) == (fault is None)
+    gc.unfreeze()
+    del held
+
+
+async def test_what_was_put_aside_at_the_beginning_is_not_searched_after_it(
+    monkeypatch,
+):
+    with collecting.not_while_beginning():
+        held = [[n] for n in range(1000)]
+    searched = []
+    monkeypatch.setattr(collecting.gc, "unfreeze", lambda: searched.append(held))
+    async with sparing():
+        assert not searched
+    monkeypatch.undo()
+    gc.unfreeze()

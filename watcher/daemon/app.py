@@ -24,7 +24,7 @@ from watcher.client.transport import open_session
 from watcher.core.errors import HostError, SettingsError, WatcherError
 from watcher.core.model import JobKey, check_job_id
 from watcher.core.transitions import rfc3339
-from watcher.daemon.collecting import spare_what_lives
+from watcher.daemon.collecting import not_while_beginning, spare_what_lives
 from watcher.daemon.notify import open_notifier
 from watcher.daemon.rooms import Outside, Rooms
 from watcher.daemon.signals import Wishes, heeding
@@ -141,7 +141,8 @@ async def run(
         stack.enter_context(heeding(wishes))
         outside = await _open(stack, settings, writer, fault_point)
         rooms = Rooms(outside, origin, settings, wishes)
-        await rooms.begin()
+        with not_while_beginning():
+            await rooms.begin()
         url = await stack.enter_async_context(_serve(rooms))
         started(Started(url, rooms.board))
         _tell_start(settings, rooms, url)

@@ -9,6 +9,8 @@ garbage gathers there is collected once there may be enough of it.
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio
 
@@ -20,9 +22,24 @@ SHARE, SOME = 1.25, 20_000
 """How far what was put aside may grow before all of it is gone through."""
 
 
+@contextmanager
+def not_while_beginning() -> Iterator[None]:
+    """Let nothing be searched while all that the store knows is read, then put it aside.
+
+    The collector would go through it again and again: of 100,000 records it takes three
+    quarters of the time.
+    """
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
 async def spare_what_lives(every: float = EVERY) -> None:
     """Put aside what lives, again and again; at the end it is as it was."""
-    turn, whole = 0, 0
+    turn, whole = 0, gc.get_freeze_count()
     try:
         while True:
             if turn % COUNTED_EVERY == 0 and _much_more_than(whole):

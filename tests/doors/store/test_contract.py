@@ -69,6 +69,17 @@ async def test_a_committed_record_is_loaded_again(open_one):
         assert await store.load([A, JobKey("prod", "x")]) == {A: second.record}
 
 
+async def test_many_records_of_several_targets_are_loaded_at_once(open_one):
+    async with open_one() as store:
+        steps = [step(f"job-{number}") for number in range(1100)]
+        await store.commit(steps)
+        known = {each.record.key: each.record for each in steps}
+        others = [JobKey("other", key.job_id) for key in known]
+        assert await store.load([*known, *others]) == known
+        await store.forget(known.keys())
+        assert await store.known() == frozenset()
+
+
 async def test_which_jobs_there_are_records_of(open_one):
     async with open_one() as store:
         assert await store.known() == frozenset()

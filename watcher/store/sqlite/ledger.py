@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from itertools import chain, islice
+from itertools import chain, groupby, islice
+from typing import Any
 
 import msgspec
 
@@ -35,6 +36,9 @@ _OWED = """
       OR target IN (SELECT value FROM json_each(:targets)))
 """
 """What a sink is owed of some targets, or of all."""
+
+AT_ONCE = 500
+"""Jobs that one query asks for; SQLite takes some 1,000 values at least."""
 
 
 class Ledger:
@@ -99,32 +103,47 @@ class Ledger:
 
     def load(self, keys: Collection[JobKey]) -> dict[JobKey, JobRecord]:
         """Return the records known of these jobs."""
-        found = {}
-        for key in keys:
-            if record := self._saved(key):
-                found[key] = record
-            elif told := self._told_of(key):
+        found = self._saved(keys)
+        for key, told in self._told_of(keys - found.keys()).items():
+            if told:
                 found[key] = begin(key, told)
         return found
 
-    def _saved(self, key: JobKey) -> JobRecord | None:
-        query = "SELECT body FROM records WHERE target = ? AND job_id = ?"
-        row = self._db.execute(query, key).fetchone()
-        if row is None:
-            return None
-        record = decode_record(row[0])
-        if record.key != key:
-            raise Unreadable(f"the record of {key.job_id} is another job's")
-        return record
+    def _saved(self, keys: Iterable[JobKey]) -> dict[JobKey, JobRecord]:
+        found = {}
+        for key, body in self._rows("records", "body", keys):
+            found[key] = record = decode_record(body)
+            if record.key != key:
+                raise Unreadable(f"the record of {key.job_id} is another job's")
+        return found
 
-    def _told_of(self, key: JobKey) -> int:
-        query = "SELECT told FROM forgotten WHERE target = ? AND job_id = ?"
-        row = self._db.execute(query, key).fetchone()
-        return max(self._told_before, row[0] if row else 0)
+    def _told_of(self, keys: Collection[JobKey]) -> dict[JobKey, int]:
+        """Return how much was told of jobs without records, where anything was."""
+        told = dict.fromkeys(keys, self._told_before) if self._told_before else {}
+        for key, number in self._rows("forgotten", "told", keys):
+            told[key] = max(self._told_before, number)
+        return told
+
+    def _rows(
+        self, table: str, column: str, keys: Iterable[JobKey]
+    ) -> Iterator[tuple[JobKey, Any]]:
+        """Yield what a table holds of some jobs, many asked for at once."""
+        by_target = sorted(keys)
+        for target, group in groupby(by_target, key=lambda key: key.target):
+            ids = [key.job_id for key in group]
+            for start in range(0, len(ids), AT_ONCE):
+                some = ids[start : start + AT_ONCE]
+                marks = ",".join("?" * len(some))
+                query = (
+                    f"SELECT job_id, {column} FROM {table}"  # noqa: S608 - our own words
+                    f" WHERE target = ? AND job_id IN ({marks})"
+                )
+                for job_id, value in self._db.execute(query, (target, *some)):
+                    yield JobKey(target, job_id), value
 
     def forget(self, keys: Collection[JobKey]) -> None:
         """Forget the records of these jobs, but for what keeps event ids apart."""
-        told = [(*key, most_told(it)) for key in keys if (it := self._saved(key))]
+        told = [(*key, most_told(it)) for key, it in self._saved(keys).items()]
         with self._transaction():
             self._db.executemany(
                 "DELETE FROM records WHERE target = ? AND job_id = ?", keys
