@@ -25,7 +25,7 @@ from watcher.ports import Request
 JOBS, TASKS = 1000, 100
 
 
-def record(number):
+def record(number, tasks=TASKS):
     job = f"job-{number}"
     return JobRecord(
         JobKey("prod", job),
@@ -33,8 +33,18 @@ def record(number):
         phase=Phase.ACTIVE,
         job=Job(job, "PROCESSING", 0, "query", "ASCEND_SOFTWARE_QUERY", created_at=1e9),
         tasks=tuple(
-            Task(f"t{each}", "PROCESSING", f"s{each}", f"liteserver-a2-{each:04}")
-            for each in range(TASKS)
+            Task(
+                f"t{each}",
+                "PROCESSING",
+                f"s{each}",
+                f"liteserver-a2-aiserver-{each:04}",
+                f"c{each}",
+                "BMS",
+                "",
+                1757558550.733,
+                1757558564.47,
+            )
+            for each in range(tasks)
         ),
         last_success_at=1e9,
     )
