@@ -415,11 +415,13 @@ class Store(Section):
     @classmethod
     def _part_password(cls, given: object) -> object:
         """Keep the password of a URL apart, so that the URL may be shown."""
-        if not isinstance(given, Mapping) or given.get("password") is not None:
+        if not isinstance(given, Mapping) or "url" not in given:
+            return given
+        if given.get("password") is not None:
             return given
         from watcher.store.place import parted  # noqa: PLC0415 - others start without it
 
-        url, password = parted(given.get("url"))
+        url, password = parted(given["url"])
         return (
             given if password is None else {**given, "url": url, "password": password}
         )

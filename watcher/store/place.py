@@ -58,8 +58,8 @@ def _check_shared(url: str) -> None:
 def database_path(url: str, environ: Mapping[str, str] = os.environ) -> Path | None:
     """Return the file that a store's URL names; None for `memory:`.
 
-    None for PostgreSQL too. `sqlite:///watcher.db` is relative to $STATE_DIRECTORY where that is set, else to
-    the working folder; `sqlite:////var/watcher.db` is not relative.
+    None for PostgreSQL too. `sqlite:///watcher.db` is relative to $STATE_DIRECTORY where
+    that is set, else to the working folder; `sqlite:////var/watcher.db` is not relative.
 
     Raises:
         ValueError: It names no store.
