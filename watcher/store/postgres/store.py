@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, LiteralString
 
@@ -204,6 +205,9 @@ class PostgresStore:
         Own commits are told at once, others' within a second; however many wait, the
         database is asked once.
         """
+        if after < 0:  # of others' commits nothing is known yet
+            with suppress(StoreError):
+                await self._look()
         while True:
             with anyio.move_on_after(LOOK_EVERY):
                 return await self._growth.beyond(after)
