@@ -9,8 +9,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.doors.store.postgres import made
 
+from tests.doors.store.postgres import made
 from tests.real.components import require
 from tests.whole.daemon import until
 from tests.whole.replicas import KEYS, LEASE, Changes, freeze, thaw, world
