@@ -159,6 +159,15 @@ async def test_growth_by_another_replica_is_seen_within_a_second_by_one_look(url
         assert found == [1] * 20
 
 
+@pytest.mark.parametrize("after", [-1, 2])
+async def test_what_another_replica_committed_is_no_other_journal(url, after):
+    async with opened(url) as first, opened(url) as second:
+        await second.commit([step("a", "1", "2", "3")])
+        assert len(await first.read(0, 2)) == 2
+        with anyio.fail_after(5):
+            assert await first.grown(after) == 3
+
+
 async def test_what_is_past_goes_in_small_deletes(url, monkeypatch):
     monkeypatch.setattr(module, "AT_ONCE", 7)
     at = [1_700_000_000.0]

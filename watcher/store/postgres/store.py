@@ -205,9 +205,10 @@ class PostgresStore:
         Own commits are told at once, others' within a second; however many wait, the
         database is asked once.
         """
-        if after < 0:  # of others' commits nothing is known yet
-            with suppress(StoreError):
-                await self._look()
+        # Who has read more than is known here has read what others committed: no sign of
+        # another journal before the database was asked.
+        if not 0 <= after <= self._growth.highest:
+            await self._look_in_the_end()
         while True:
             with anyio.move_on_after(LOOK_EVERY):
                 return await self._growth.beyond(after)
@@ -216,6 +217,12 @@ class PostgresStore:
                     await self._look()
                 except StoreError:
                     continue
+
+    async def _look_in_the_end(self) -> None:
+        while True:
+            with suppress(StoreError):
+                return await self._look()
+            await anyio.sleep(LOOK_EVERY)
 
     async def _look(self) -> None:
         self._looked_at = anyio.current_time()
