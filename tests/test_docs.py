@@ -105,3 +105,26 @@ def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
         if not link.startswith("http"):
             assert (page.parent / link).exists(), link
+
+
+def test_guards_and_their_tests_are_there():
+    trees = ("watcher", "tests", "deploy", "requirements")
+    there = [path for tree in trees for path in Path(tree).rglob("*")]
+    text, source = Path("docs/guards.md").read_text(), ""
+    guards = re.findall(
+        r"^\| (?!guard )[^|]+\| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE
+    )
+    assert len(guards) == len(re.findall(r"^\| (?!guard )", text, re.MULTILINE))
+    for where, tests in guards:
+        for place in re.findall(r"`([^`]+)`", where):
+            assert any(path.match(place) for path in there), place
+        for test in re.findall(r"`([^`]+)`", tests):
+            file, *names = test.removeprefix("…").split("::")
+            if file.endswith(".py"):
+                (path,) = (path for path in there if path.match(file))
+                source = path.read_text()
+            else:
+                names.append(file)
+            for name in filter(None, names):
+                stem, more = name.rstrip("…"), r"\w*" if name.endswith("…") else ""
+                assert re.search(rf"(def|class) {stem}{more}\b", source), test
