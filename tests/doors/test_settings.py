@@ -244,6 +244,9 @@ def test_what_kubernetes_sets_beside_a_service_of_this_name_is_no_setting():
             "sinks.0.secret: must be base64 after whsec_",
         ),
         (with_sink(kind="webhook", url=HOOK, tempo=1), "sinks.0.tempo: unknown"),
+        ({**MINIMAL, "sinks": {"ops": {"url": HOOK}}}, "sinks: must be a list, each"),
+        ({**MINIMAL, "poll": "1s"}, "poll: must have names below it"),
+        ({**MINIMAL, "targets": ["prod"]}, "targets: must have names below it"),
         (
             {
                 "targets": {

@@ -245,7 +245,8 @@ async def test_what_a_reload_would_change(tmp_path):
     assert SECRET_KEY not in changed.stdout + shown
     assert status == 200
     assert (strange.returncode, strange.stdout) == (78, "")
-    assert strange.stderr.startswith("watcher: server.api_token: ")
+    assert strange.stderr.startswith("watcher: server.api_token: the daemon at 127")
+    assert '"error"' not in strange.stderr
     gone = watcher(*command, **listen)
     assert gone.returncode == 78
     assert gone.stderr.startswith("watcher: server.listen: no daemon answers at 127")
@@ -270,7 +271,8 @@ async def test_healthcheck(tmp_path):
         assert (await daemon.end())[0] == 0
     gone = watcher("healthcheck", "--address", address)
     assert (stuck.returncode, gone.returncode) == (1, 1)
-    assert gone.stderr.startswith(f"watcher: {address}: ")
+    for said in (stuck.stderr, gone.stderr):
+        assert said.startswith(f"watcher: no daemon answers at {address} (")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

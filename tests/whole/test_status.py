@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+import threading
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anyio
 import pytest
@@ -102,6 +104,8 @@ async def test_jobs_servers_and_one_job(tmp_path):
 
         _, said, _ = await status(daemon, "--target", "test")
         assert said == "no job is watched\n"
+        _, said, _ = await status(daemon, "--server", "none-such")
+        assert said.splitlines()[1:] == ["no watched job has a server like none-such"]
         code, said, wrong = await status(daemon, "none-such")
         assert (code, said) == (1, "")
         assert wrong.startswith("watcher: no job none-such is watched; ")
@@ -130,6 +134,48 @@ def test_no_daemon():
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("watcher: no daemon answers at 127.0.0.1:1 (")
     assert done.stderr.count("\n") == 1
+
+
+@contextmanager
+def answering(body, status=200):
+    """Serve one answer to whatever is asked, as another program on the port would."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", len(body))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("more", [[], ["0319"], ["--json"], ["--watch"]])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[" * 100_000, "is no watcher (200)"),
+        (b'{"a":' * 100_000, "is no watcher (200)"),
+        (b"[]", "is no watcher (200)"),
+        (b"{}", "answers is not understood (KeyError: 'jobs'); is the daemon of"),
+        (b'{"jobs":7}', "answers is not understood (TypeError: 'int' object"),
+        (b'{"jobs":["\\u001b[2J"],"next":7}', "answers is not understood ("),
+    ],
+)
+def test_who_is_no_daemon_of_this_version(body, said, more):
+    with answering(body) as address:
+        done = watcher("status", "--address", address, *more)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(("watcher: who", f"watcher: what {address} answers"))
+    assert said in line
+    assert "\x1b" not in line
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ TIMEOUT = 3.0
 PATIENCE = 45.0
 """Seconds of silence after which a stream, which pulses each 15, is given up."""
 LARGEST = 64 * 2**20
+_FIELDS = frozenset({"event", "data", "id"})
 _ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -49,7 +50,7 @@ def check(server: Server) -> str | None:
     try:
         status, text = _ask(server, "/healthz")
     except (OSError, http.client.HTTPException) as exc:
-        return f"{_address(server)}: {exc}"
+        return _unanswered(server, exc)
     if status == http.client.OK:
         return None
     return f"{_address(server)}: {status} {text[:256].strip()}"
@@ -67,9 +68,8 @@ def settings_in_force(server: Server) -> str:
     except (OSError, http.client.HTTPException) as exc:
         raise SettingsError([f"server.listen: {_unanswered(server, exc)}"]) from None
     if status != http.client.OK:
-        raise SettingsError(
-            [f"server.api_token: {_address(server)} says: {text[:256]}"]
-        )
+        error = (_object(text) or {}).get("error")
+        raise SettingsError([f"server.api_token: {_refused(server, status, error)}"])
     return text
 
 
@@ -93,11 +93,8 @@ def ask(server: Server, path: str, **query: object) -> Mapping[str, Any] | None:
             status, text = _ask(server, target, token)
     except (OSError, http.client.HTTPException) as exc:
         raise DaemonError(_unanswered(server, exc)) from None
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
+    answer = _object(text)
+    if answer is None:
         raise DaemonError(f"who answers at {_address(server)} is no watcher ({status})")
     if status == HTTPStatus.NOT_FOUND:
         return None
@@ -133,17 +130,25 @@ def follow(
             yield from _messages(answer)
         finally:
             connection.close()
-    except (OSError, ValueError, http.client.HTTPException) as exc:
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as exc:
         raise DaemonError(_unanswered(server, exc)) from None
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _messages(answer: http.client.HTTPResponse) -> Iterator[Message]:
     told: dict[str, str] = {}
     while line := answer.readline(LARGEST).decode("utf-8", "replace"):
         name, _, value = line.rstrip("\r\n").partition(": ")
-        if name:
+        if name in _FIELDS:
             told[name] = value
-        elif "event" in told:
+        elif not name and "event" in told:
             data = json.loads(told.get("data", "null"))
             yield Message(told["event"], data, told.get("id"))
             told = {}

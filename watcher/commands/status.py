@@ -71,6 +71,13 @@ def _status(args: argparse.Namespace, flags: Flags) -> int:
     except DaemonError as exc:
         complain(str(exc))
         return Exit.FAILED
+    except (AttributeError, LookupError, TypeError, ValueError) as exc:
+        where = f"{server.address[0]}:{server.address[1]}"
+        complain(
+            f"what {where} answers is not understood ({type(exc).__name__}: "
+            f"{str(exc)[:256]}); is the daemon of this version?"
+        )
+        return Exit.FAILED
     except BrokenPipeError:  # the reader has left
         silence(sys.stdout.buffer)
     return Exit.OK

@@ -53,6 +53,10 @@ def show(question: Question, out: TextIO, *, as_json: bool) -> str | None:
         write(question, page["jobs"], out, as_json=as_json)
         count += len(page["jobs"])
         more = count == question.limit and question.leaves_out(page, count)
+    if question.of_server and not (count or as_json):
+        which = "that failed " if question.failed else ""
+        text = f"no watched job has a server {which}like {question.of_server}"
+        write_lines(out, [[Span(text, "dim")]])
     if more and not as_json:
         write_lines(out, [[Span("… and more: --limit 0 shows all", "dim")]])
     return place

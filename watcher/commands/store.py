@@ -21,6 +21,15 @@ def add_to(commands: Commands) -> None:
     )
 
 
+def _checked(which: str, url: str) -> str:
+    from watcher.store import check_url
+
+    try:
+        return check_url(url)
+    except ValueError as error:
+        raise SettingsError([f"{which}: {error}"]) from None
+
+
 def _store(args: argparse.Namespace, _: Flags) -> int:
     import anyio
 
@@ -33,14 +42,11 @@ async def migrate(source: str, destination: str) -> int:
     Raises:
         SettingsError: A URL is none, or a store cannot be had; nothing was moved.
     """
-    from watcher.store import check_url, database_path, is_shared, open_store
+    from watcher.store import database_path, is_shared, open_store
 
-    try:
-        path = database_path(check_url(source))
-        if path is None or not is_shared(check_url(destination)):
-            raise ValueError("move from sqlite:///… to postgresql://…")  # noqa: TRY301
-    except ValueError as error:
-        raise SettingsError([str(error)]) from None
+    path = database_path(_checked("SQLITE_URL", source))
+    if path is None or not is_shared(_checked("POSTGRESQL_URL", destination)):
+        raise SettingsError(["move from sqlite:///… to postgresql://…"])
     if not path.exists():
         raise SettingsError([f"{path} is not there"])
     try:

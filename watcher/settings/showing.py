@@ -52,6 +52,10 @@ def _problem(error: Mapping[str, Any], path: Sequence[str]) -> str:
             return "is required"
         case "union_tag_not_found":
             return "needs a kind"
+        case "tuple_type" | "list_type":
+            return "must be a list, each entry on a line of its own behind `- `"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "must have names below it, each with its value: `name: value`"
         case _:
             message = str(error["msg"]).removeprefix("Value error, ")
             return message[:1].lower() + message[1:]

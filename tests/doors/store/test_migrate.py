@@ -130,7 +130,12 @@ async def test_one_that_breaks_off_moves_nothing_and_can_be_repeated(
         ("memory:", "postgresql://u@h/d", "move from sqlite"),
         ("sqlite:///none.db", "postgresql://u@h/d", "is not there"),
         ("sqlite:///none.db", "sqlite:///other.db", "move from sqlite"),
-        ("sqlite:///none.db", "postgresql://u:s3cr3t@h/d", "no password"),
+        (
+            "sqlite:///none.db",
+            "postgresql://u:s3cr3t@h/d",
+            "POSTGRESQL_URL: must hold no password",
+        ),
+        ("mysql://h/d", "postgresql://u@h/d", "SQLITE_URL: 'mysql' is not"),
     ],
 )
 def test_what_cannot_be_moved_is_said(source, destination, said):
