@@ -93,8 +93,15 @@ class Cut:
             return Cut(self._replica, there) if name == "leases" else there
 
         async def ask(*args, **kwargs):
-            await self._replica.reach()
-            return await there(*args, **kwargs)
+            while True:
+                try:
+                    await self._replica.reach()
+                except StoreError:
+                    if name != "grown":  # which waits for a store that cannot be read
+                        raise
+                    await anyio.sleep(1.0)
+                else:
+                    return await there(*args, **kwargs)
 
         return ask
 

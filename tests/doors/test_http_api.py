@@ -94,6 +94,7 @@ SUMMARY = {
     "last_success_at": "2023-11-14T22:13:10.000000Z",
     "next_poll_at": "2023-11-14T22:13:25.000000Z",
     "finished_at": "2023-11-14T22:13:20.000000Z",
+    "replica": None,
 }
 ERROR = {
     "reason": "server_error",

@@ -1,5 +1,6 @@
 """Replicas as processes over a real PostgreSQL, each behind a proxy that sees its requests."""
 
+import json
 import re
 import signal
 import time
@@ -13,7 +14,7 @@ import anyio.abc
 import pytest
 
 from tests.doors.store.postgres import made
-from tests.whole.daemon import running, target, until
+from tests.whole.daemon import running, target, until, watcher
 from watcher.simulator import SimulatorOptions, simulate
 
 TARGETS, KEYS, JOBS = 12, 4, 20
@@ -130,6 +131,65 @@ class Rig:
             for line in list(daemon.lines)
             if "event_id" in line
         ]
+
+
+async def status(daemon):
+    """What `watcher status` says of all jobs at a replica, by id."""
+    words = ("status", "--json", "--address", daemon.url.removeprefix("http://"))
+    done = await anyio.to_thread.run_sync(lambda: watcher(*words))
+    assert done.returncode == 0, done.stderr
+    jobs = [json.loads(line) for line in done.stdout.splitlines()]
+    return {job["job_id"]: job for job in jobs}
+
+
+async def shown_alike(rig, names, patience):
+    """Wait until each replica shows every job, and whose it is, as the others do."""
+    with anyio.fail_after(patience):
+        while True:
+            seen = [await status(rig.daemons[name]) for name in names]
+            hands = [{job: one["replica"] for job, one in s.items()} for s in seen]
+            whose = set(hands[0].values())
+            if all(each == hands[0] for each in hands) and len(whose) == len(names):
+                assert hands[0].keys() == set(rig.ids)
+                return seen
+            await anyio.sleep(0.5)
+
+
+async def test_any_replica_shows_what_all_watch(tmp_path):
+    server = made("-c", "fsync=off")
+    options = SimulatorOptions(jobs=TARGETS * 2, tasks=1, credentials=KEY, speed=0)
+    try:
+        async with simulate(options) as cloud, AsyncExitStack() as stack:
+            cloud.clock.set(advance=1.0)
+            rig = Rig(tmp_path, server.database(), cloud.url, cloud.job_ids)
+            for name in "ab":
+                await stack.enter_async_context(rig.replica(name))
+                await rig.daemons[name].started()
+            await shown_alike(rig, "ab", 180.0)
+            own = [await rig.daemons[name].metrics() for name in "ab"]
+            held = [
+                {
+                    dict(key[1:])["target"]
+                    for key in each
+                    if key[0] == "devserver_job_phase"
+                }
+                for each in own
+            ]
+            assert all(held)
+            assert not held[0] & held[1]
+            cloud.clock.set(advance=1e6)
+            for name in "ab":
+                daemon = rig.daemons[name]
+
+                async def over(daemon=daemon):
+                    found = await status(daemon)
+                    return all(job["finished_at"] for job in found.values())
+
+                with anyio.fail_after(20.0):
+                    while not await over():
+                        await anyio.sleep(0.2)
+    finally:
+        server.stop()
 
 
 async def test_killed_stopped_and_ended_replicas_lose_nothing(tmp_path, database):

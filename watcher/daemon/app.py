@@ -221,7 +221,7 @@ def _pages(rooms: Rooms) -> list[Page]:
         due = rooms.fleet.due_at(key)
         return None if due is None else due - anyio.current_time()
 
-    rows = Rows(rooms.board, next_due, wall)
+    rows = Rows(rooms.shown, next_due, wall, rooms.replica_of)
     facts = {"version": __version__, "started_at": rfc3339(wall())}
     return [
         *ui_pages(),

@@ -27,6 +27,8 @@ GIVE_BACK_EVERY = 60.0
 """Seconds between two units that are given back to even the shares."""
 WRITE_WITHIN = 2.0
 """Seconds for what is to be committed and delivered of a unit that is given back."""
+SHORT = 8
+"""Characters of a replica's name by which people tell it from others."""
 
 Names = Collection[str]
 
@@ -89,9 +91,19 @@ class Keeper:
     def _whose(self, unit: str) -> Whose:
         if unit in self._holding.held:
             return Whose.HELD
+        return Whose.FREE if self._holder(unit) is None else Whose.ELSEWHERE
+
+    def replica_of(self, target: str) -> str | None:
+        """Return who watches a target, in short; None: nobody does."""
+        one = self._holder(self._holding.units.get(target, ""))
+        return None if one is None else one[:SHORT]
+
+    def _holder(self, unit: str) -> str | None:
+        owner = self._holding.owner
+        if unit in self._holding.held:
+            return owner
         other = self.table.holders.get(unit)
-        here = {None, self._holding.owner}
-        return Whose.FREE if other in here else Whose.ELSEWHERE
+        return None if other == owner else other
 
     def shown(self) -> Mapping[str, object]:
         """Return this replica and the units of all, for who looks at the watcher."""
@@ -105,9 +117,7 @@ class Keeper:
                     "name": unit,
                     "targets": sorted(self._holding.targets_of([unit])),
                     "state": whose,
-                    "replica": (
-                        owner if whose is Whose.HELD else self.table.holders.get(unit)
-                    ),
+                    "replica": self._holder(unit),
                 }
                 for unit, whose in self.units.items()
             ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -32,6 +33,9 @@ from watcher.ports import Sink, Store
 from watcher.settings.loading import Origin
 from watcher.settings.schema import Settings
 from watcher.sinks.courier import Courier, RetryPolicy, prune_regularly
+
+if TYPE_CHECKING:
+    from watcher.daemon.elsewhere import Elsewhere
 
 NOT_DONE = (
     "finished.exit_when_done: not where replicas share a store, as none of them"
@@ -82,6 +86,7 @@ class Rooms:
         ending: When it ends by itself.
         reloader: When settings are read again.
         keeper: Which targets are this replica's own; None: all are.
+        elsewhere: What all replicas watch; None: there is one.
     """
 
     def __init__(
@@ -125,6 +130,7 @@ class Rooms:
         self._sources = JobSources(outside.wall)
         self._trust = TrustKeeper(self.fleet.targets, outside.store)
         self.keeper = self._keeper(settings.replica.lease)
+        self.elsewhere = self._elsewhere()
         self._show_own()
 
     def _keeper(self, lease: float) -> Keeper | None:
@@ -141,6 +147,24 @@ class Rooms:
             let_go=self._let_go,
             chance=self.outside.chance,
         )
+
+    def _elsewhere(self) -> Elsewhere | None:
+        if self.keeper is None or self._holding is None:
+            return None
+        from watcher.daemon.elsewhere import Elsewhere  # noqa: PLC0415 - only there
+
+        outside = self.outside
+        holding, replica_of = self._holding, self.keeper.replica_of
+        return Elsewhere(self.board, outside.store, holding, replica_of, outside.wall)
+
+    @property
+    def shown(self) -> Board:
+        """Where every job stands that people and programs may look at."""
+        return self.elsewhere.board if self.elsewhere else self.board
+
+    def replica_of(self, target: str) -> str | None:
+        """Return which replica watches a target; None: nobody, or there is one."""
+        return self.keeper.replica_of(target) if self.keeper else None
 
     def _courier(self, sink: Sink) -> Courier:
         outside = self.outside
@@ -196,6 +220,8 @@ class Rooms:
         )
         metrics.show_apis(fleet.doors)
         self.ending.change(settings.finished)
+        if self.elsewhere:
+            self.elsewhere.retention = settings.finished.retention
         jobs = {
             name: (target.jobs, target.job_files)
             for name, target in settings.targets.items()
@@ -248,6 +274,8 @@ class Rooms:
                     asking.start_soon(partial(prune, now=outside.wall))
                     if self.keeper:
                         asking.start_soon(self.keeper.run)
+                    if self.elsewhere:
+                        asking.start_soon(self.elsewhere.run)
                     await self._wishes.end.wait()
                     asking.cancel_scope.cancel()
                 log.info("watcher.stopping")

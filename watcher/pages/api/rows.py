@@ -9,6 +9,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +23,7 @@ from watcher.ports import Board
 
 NextDue = Callable[[JobKey], float | None]
 Clock = Callable[[], float]
+Found: TypeAlias = tuple[JobRecord, Digest, float | None, str | None]
 
 SLICE = 200
 """Jobs that are taken in without a pause."""
@@ -36,11 +38,13 @@ class _Row:
     Attributes:
         version: Of the board, when it last changed in more than its looks.
         texts: In which a search looks, each once.
+        replica: Who watches it, where several share a store.
     """
 
     record: JobRecord
     version: int
     texts: Sequence[str]
+    replica: str | None
     digest: Digest | None = None
 
 
@@ -66,19 +70,28 @@ class Rows:
         version: Of the board, as far as it was followed.
     """
 
-    def __init__(self, board: Board, next_due: NextDue, now: Clock) -> None:
+    def __init__(
+        self,
+        board: Board,
+        next_due: NextDue,
+        now: Clock,
+        replica_of: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
         """Make the rows.
 
         Args:
             board: What is known of the jobs.
             next_due: Seconds until a job is asked next; None where no time is set.
             now: Wall clock, Unix seconds.
+            replica_of: Who watches a target, where several share a store. The board
+                tells of its jobs where that changes.
         """
         self.board = board
         self.version = 0
         self._life = secrets.token_hex(4)
         self._next_due = next_due
         self._now = now
+        self._replica_of = replica_of
         self._turn = anyio.Lock()
         self._rows: dict[tuple[str, str], _Row] = {}  # by a JobKey, or its like
         self._orders: dict[str, Order] = {}
@@ -105,15 +118,19 @@ class Rows:
         """Take in one job as it is now."""
         known, record = self._rows.get(key), self.board.records.get(key)
         before = known.record if known else None
+        replica = self._replica_of(key.target)
         if known and before and record and _looks_the_same(before, record):
             known.record = record
+            if known.replica != replica:
+                known.replica = replica
+                known.version = self.board.version_of(key)
             return
         texts: Sequence[str] = ()
         if record is None:
             self._rows.pop(key, None)
         else:
             texts = texts_of(record)
-            self._rows[key] = _Row(record, self.board.version_of(key), texts)
+            self._rows[key] = _Row(record, self.board.version_of(key), texts, replica)
         self._texts.change(known.texts if known else (), texts)
         for order in self._orders.values():
             order.move(before, record)
@@ -232,11 +249,11 @@ class Rows:
                 await anyio.lowlevel.checkpoint()
         return _picked(found, limit, total)
 
-    def find(self, key: JobKey) -> tuple[JobRecord, Digest, float | None] | None:
+    def find(self, key: JobKey) -> Found | None:
         """Return what a job is shown by; None where it went.
 
         Returns:
-            Its record, the sum of its tasks, and when it is asked next.
+            Its record, the sum of its tasks, when it is asked next, and by whom.
         """
         found = self._rows.get(key)
         if found is None:
@@ -244,7 +261,7 @@ class Rows:
         if found.digest is None:
             found.digest = digest(found.record)
         due = moment(self._now(), self._next_due(key))
-        return found.record, found.digest, due
+        return found.record, found.digest, due, found.replica
 
     def show(self, key: JobKey) -> Shown | None:
         """Lay out a row as it is now; None where the job went."""

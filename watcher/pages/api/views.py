@@ -51,7 +51,12 @@ def moment(now: float, delay: float | None) -> float | None:
     return None if delay is None or not math.isfinite(delay) else now + max(0.0, delay)
 
 
-def row(record: JobRecord, tasks: Digest, next_poll_at: float | None) -> Shown:
+def row(
+    record: JobRecord,
+    tasks: Digest,
+    next_poll_at: float | None,
+    replica: str | None = None,
+) -> Shown:
     """Lay out what a list of jobs shows of one.
 
     Args:
@@ -59,9 +64,10 @@ def row(record: JobRecord, tasks: Digest, next_poll_at: float | None) -> Shown:
         tasks: Likewise, of its tasks.
         next_poll_at: When it is asked next, Unix seconds; None: not before something
             else happens, or never again.
+        replica: Who watches it; None: nobody, or no store is shared.
     """
     return {
-        **_summary(record, tasks.tasks, next_poll_at),
+        **_summary(record, tasks.tasks, next_poll_at, replica),
         "last_error": _error(record.failure),
         "tasks": tasks.tasks,
         "failures": [_failures(group) for group in tasks.failures[:MOST_GROUPS]],
@@ -69,7 +75,10 @@ def row(record: JobRecord, tasks: Digest, next_poll_at: float | None) -> Shown:
 
 
 def _summary(
-    record: JobRecord, tasks: Mapping[str, int], next_poll_at: float | None
+    record: JobRecord,
+    tasks: Mapping[str, int],
+    next_poll_at: float | None,
+    replica: str | None,
 ) -> Shown:
     job = record.job or _NO_JOB
     return {
@@ -89,14 +98,20 @@ def _summary(
         "last_success_at": rfc3339(record.last_success_at),
         "next_poll_at": rfc3339(next_poll_at),
         "finished_at": rfc3339(record.finished_at),
+        "replica": replica,
     }
 
 
-def detail(record: JobRecord, tasks: Digest, next_poll_at: float | None) -> Shown:
+def detail(
+    record: JobRecord,
+    tasks: Digest,
+    next_poll_at: float | None,
+    replica: str | None = None,
+) -> Shown:
     """Lay out all that is known of a job but its tasks."""
     job = record.job or _NO_JOB
     return {
-        **_summary(record, tasks.tasks, next_poll_at),
+        **_summary(record, tasks.tasks, next_poll_at, replica),
         "description": job.description,
         "template_id": job.template_id,
         "user_name": job.user_name,

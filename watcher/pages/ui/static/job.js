@@ -198,6 +198,7 @@ export function showJob(main, target, jobId) {
           fact("user", job.user_name),
           fact("items", items),
           fact("project", job.project_id),
+          fact("watched by replica", job.replica),
           fact("created", exact(job.created_at)),
           fact("updated", exact(job.updated_at)),
           fact("first seen", exact(job.first_seen_at)),

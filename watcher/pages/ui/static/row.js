@@ -36,6 +36,7 @@ export function drawRow(job) {
         " · ",
         el("code", {}, job.job_id),
         job.type ? [" · ", said(job.type)] : null,
+        job.replica ? [" · replica ", el("code", {}, job.replica)] : null,
       ),
       job.failures.length
         ? failures(job.failures, (server) => `${href}?q=${encodeURIComponent(server)}`)

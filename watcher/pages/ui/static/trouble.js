@@ -84,6 +84,13 @@ export function troubles(watcher) {
       `The store has not answered for ${span(watcher.store.commit_age_seconds)}`,
       "Look at the disk: full, slow or gone. Nothing is lost; what is not stored is not told.",
     );
+  const free = (watcher.replica?.units ?? []).filter((unit) => unit.state === "free");
+  if (free.length)
+    own(
+      false,
+      `Nobody watches ${many(free.length, "access key")}: ${free.flatMap((unit) => unit.targets).join(", ")}`,
+      "Another replica takes over within its lease. If it stays, look whether replicas run, and at lease.failing in their logs.",
+    );
   for (const sink of watcher.sinks) {
     if (sink.backlog > 1000)
       own(
@@ -137,7 +144,10 @@ export function freshness(watcher) {
     .filter((target) => target.oldest_answer_at)
     .sort((one, other) => (one.oldest_answer_at < other.oldest_answer_at ? -1 : 1))[0];
   const sentence = el("p", { class: "fresh" });
-  if (!watcher.targets.length) sentence.append("No target is configured.");
+  if (!watcher.targets.length)
+    sentence.append(
+      watcher.replica ? "This replica watches no target." : "No target is configured.",
+    );
   else if (!asked.length) sentence.append("No job runs: nothing is asked.");
   else if (!old) sentence.append("No answer has come yet.");
   else sentence.append("Oldest answer ", ago(old.oldest_answer_at), ", from ", said(old.name), ".");

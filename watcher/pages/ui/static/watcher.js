@@ -14,6 +14,7 @@ export function showWatcher(main) {
   const fresh = el("div", { class: "freshness" });
   const alarms = el("ul", { class: "troubles", "aria-label": "What is wrong" });
   const targets = el("div", { class: "cards" });
+  const replicas = el("section", { "aria-labelledby": "replicas-title", hidden: true });
   const own = el("div", { class: "cards" });
   fill(
     main,
@@ -24,6 +25,7 @@ export function showWatcher(main) {
       el("h2", { id: "targets-title" }, "Targets"),
       targets,
     ),
+    replicas,
     el(
       "section",
       { "aria-labelledby": "own-title" },
@@ -101,6 +103,33 @@ export function showWatcher(main) {
     );
   }
 
+  // Who watches what, where several share a store; what nobody watches stands first.
+  function drawReplicas(replica) {
+    const free = replica.units.filter((unit) => unit.state === "free");
+    const names = new Set(replica.units.map((unit) => unit.replica).filter(Boolean));
+    names.delete(replica.name);
+    const units = (some) =>
+      some.map(({ name, targets: used }) =>
+        fact(said(name), el("span", {}, said(used.join(", ") || "no target")), some === free),
+      );
+    const box = (heading, some) =>
+      el(
+        "article",
+        { class: "card" },
+        el("h3", {}, heading),
+        el("dl", { class: "facts" }, some.length ? units(some) : fact("units", "none")),
+      );
+    return [
+      ...(free.length ? [box("watched by nobody", free)] : []),
+      ...[replica.name, ...[...names].sort()].map((name) =>
+        box(
+          [el("code", {}, name.slice(0, 8)), name === replica.name ? " (this one)" : null],
+          replica.units.filter((unit) => unit.replica === name),
+        ),
+      ),
+    ];
+  }
+
   function drawOwn(watcher) {
     const { store } = watcher;
     return [
@@ -176,6 +205,18 @@ export function showWatcher(main) {
       fill(fresh, freshness(watcher));
       fill(alarms, ...found.map(card));
       fill(targets, ...watcher.targets.map((target) => drawTarget(target, watcher.now)));
+      replicas.hidden = !watcher.replica;
+      if (watcher.replica)
+        fill(
+          replicas,
+          el("h2", { id: "replicas-title" }, "Replicas"),
+          el(
+            "p",
+            { class: "quiet" },
+            `${number(watcher.replica.alive)} alive; units lost by this one: ${number(watcher.replica.losses)}. The targets above are its own.`,
+          ),
+          el("div", { class: "cards" }, ...drawReplicas(watcher.replica)),
+        );
       fill(own, ...drawOwn(watcher));
       byId("version").textContent = `version ${watcher.version}`;
       before = watcher;
