@@ -17,12 +17,12 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks import large, list_mode, lives, polls, scrape, stored
+from benchmarks import burst, large, list_mode, lives, polls, scrape, stored
 from benchmarks.row import HEADER
 
 GROUPS = {
     each.__name__.rpartition(".")[2]: each
-    for each in (polls, large, lives, list_mode, scrape, stored)
+    for each in (polls, large, burst, lives, list_mode, scrape, stored)
 }
 PAGE = Path("docs/performance.md")
 HEAD = """# What it costs

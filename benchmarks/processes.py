@@ -43,6 +43,7 @@ http {{
   server {{
     listen 127.0.0.1:{port}; default_type application/json; root {folder};
     location ~ "^/v1/[^/]+/dev-servers/jobs/(?<which>large|moving)$" {{ try_files /$which-$version.json =500; }}
+    location ~ "^/v1/[^/]+/dev-servers/jobs/(?<which>burst-[0-9]+)$" {{ try_files /now/$which.json =500; }}
     location ~ "^/v1/[^/]+/dev-servers/jobs/([A-Za-z0-9_-]+)$" {{ return 200 '{job}'; }}
     location / {{ return 404 '{{"error_code":"APIGW.0101","error_msg":"no"}}'; }}
   }}
@@ -63,14 +64,16 @@ def free_port():
 
 
 @contextmanager
-def cloud(tasks=0):
+def cloud(tasks=0, prepare=lambda _: None):
     """Serve any number of jobs of one task, and two of so many.
 
     `large` never changes; `moving` has other 1 % of its tasks done at each request of a
-    connection.
+    connection. Jobs called `burst-N` are the files of the folder `now`, which `prepare` is
+    to make in the folder that it is given.
     """
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
+        prepare(folder)
         for version in range(10 if tasks else 0):
             done = range(version * tasks // 200, (version + 1) * tasks // 200)
             words = ["SUCCESS" if n in done else "PROCESSING" for n in range(tasks)]
@@ -184,7 +187,7 @@ def now():
 
 
 @contextmanager
-def daemon(values, checkout=HERE):
+def daemon(values, checkout=HERE, output=subprocess.DEVNULL):
     """Run the daemon of a checkout with a configuration and a store of its own."""
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
@@ -196,7 +199,7 @@ def daemon(values, checkout=HERE):
             [sys.executable, "-m", "watcher", "run", "--config", str(file)],
             cwd=checkout,
             env={**os.environ, "STATE_DIRECTORY": folder},
-            stdout=subprocess.DEVNULL,
+            stdout=output,
         )
         try:
             yield Daemon(f"http://127.0.0.1:{port}", process, began)

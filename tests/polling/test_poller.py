@@ -1,5 +1,6 @@
 """The loop on virtual time: when it asks, how it slows down, and in which order."""
 
+import asyncio
 import itertools
 import random
 
@@ -20,7 +21,7 @@ from watcher.core.errors import (
 from watcher.core.listing import Mode
 from watcher.core.model import Job, JobKey, JobRecord, ListPage, Phase
 from watcher.polling.board import Board
-from watcher.polling.committer import MOST_PENDING, SAVE_EVERY, Committer
+from watcher.polling.committer import MOST_PENDING, SAVE_EVERY, SHOWN_AT_ONCE, Committer
 from watcher.polling.poller import Poller
 from watcher.polling.target import Manner, Target
 
@@ -221,6 +222,23 @@ class TestOrder:
         rig.store.commit, rig.observer.told = noting_commit, noting_told
         await rig.run(keys(1), 1)
         assert seen == ["commit", "tell"]
+
+    async def test_a_burst_is_shown_in_lots_and_others_have_their_turn(self):
+        rig, lots, turns = Rig(), [], []
+        told = rig.observer.told
+
+        def noting_told(transitions):
+            assert len(turns) == len(lots), (
+                "somebody else had a turn since the last lot"
+            )
+            asyncio.get_running_loop().call_soon(turns.append, None)
+            lots.append(len(transitions))
+            told(transitions)
+
+        rig.observer.told = noting_told
+        await rig.run(keys(100), 0.5)
+        assert sum(lots) == 100
+        assert max(lots) <= SHOWN_AT_ONCE
 
     async def test_a_commit_that_failed_and_yet_happened_is_told(self):
         rig = Rig()

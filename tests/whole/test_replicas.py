@@ -155,6 +155,7 @@ async def shown_alike(rig, names, patience):
             await anyio.sleep(0.5)
 
 
+@pytest.mark.alone
 async def test_any_replica_shows_what_all_watch(tmp_path):
     server = made("-c", "fsync=off")
     options = SimulatorOptions(jobs=TARGETS * 2, tasks=1, credentials=KEY, speed=0)
@@ -192,6 +193,7 @@ async def test_any_replica_shows_what_all_watch(tmp_path):
         server.stop()
 
 
+@pytest.mark.alone
 async def test_killed_stopped_and_ended_replicas_lose_nothing(tmp_path, database):
     options = SimulatorOptions(jobs=TARGETS * JOBS, tasks=1, credentials=KEY, speed=0.1)
     async with simulate(options) as cloud, AsyncExitStack() as stack:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import anyio
+import anyio.lowlevel
 import structlog
 
 from watcher.core.errors import LeaseLost, StoreError
@@ -31,6 +33,8 @@ MOST_PENDING = 10_000
 """Jobs with uncommitted transitions; above it nothing is asked until these are."""
 SAVE_EVERY = 5.0
 """Seconds; a look that changed nothing is saved with the next commit or after this."""
+SHOWN_AT_ONCE = 20
+"""Committed jobs; between two lots others have their turn."""
 RETRY_AFTER = 1.0
 """Seconds between two attempts while the store takes nothing."""
 
@@ -258,7 +262,7 @@ class Committer:
             self._note_failure(exc, len(steps))
         else:
             self._note_success()
-            self._publish()
+            await self._publish()
         finally:
             self._began, self._saving = None, {}
             self._attempted.set()
@@ -281,10 +285,14 @@ class Committer:
         if self._pending:
             self._news.set()
 
-    def _publish(self) -> None:
-        news, self._committing = list(self._committing.values()), {}
-        self._show(news)
-        self._observer.told([each for step in news for each in step.transitions])
+    async def _publish(self) -> None:
+        """Show what was committed, with pauses: of a burst it is much."""
+        while self._committing:
+            some = [*islice(self._committing, SHOWN_AT_ONCE)]
+            news = [self._committing.pop(key) for key in some]
+            self._show(news)
+            self._observer.told([each for step in news for each in step.transitions])
+            await anyio.lowlevel.checkpoint()
 
     def _show(self, steps: Sequence[Step]) -> None:
         self._board.show(step.record for step in steps)
@@ -299,6 +307,7 @@ class Committer:
     def _note_success(self) -> None:
         if self._began is not None:
             self._observer.committed(anyio.current_time() - self._began)
+            self._began = None
         if self._failures:
             log.info("store.recovered", failures=self._failures)
         self._failures = 0

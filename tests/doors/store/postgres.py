@@ -66,7 +66,7 @@ class Server:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
+        self.process.wait(60)
 
     def kill(self) -> None:
         """End it and its children as a machine that goes down does."""
@@ -76,7 +76,7 @@ class Server:
         )
         for pid in [self.process.pid, *map(int, found.stdout.split())]:
             os.kill(pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(60)
 
     def sql(self, text: str, database: str = "postgres") -> str:
         words = (str(binaries() / "psql"), "-XAtqh", "127.0.0.1", "-p", str(self.port))
