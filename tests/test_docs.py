@@ -128,3 +128,7 @@ def test_guards_and_their_tests_are_there():
             for name in filter(None, names):
                 stem, more = name.rstrip("…"), r"\w*" if name.endswith("…") else ""
                 assert re.search(rf"(def|class) {stem}{more}\b", source), test
+
+
+def test_the_readme_stays_short():
+    assert len(Path("README.md").read_text().splitlines()) <= 150
