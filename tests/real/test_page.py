@@ -497,6 +497,22 @@ def test_trouble_is_told_in_words_with_what_to_do(tab):
         expect(alarms).to_contain_text("Put a right key in place")
 
 
+def test_why_the_last_look_failed_stands_with_the_job(tab):
+    with watching(*STATES["down"]) as watcher:
+        tab.open(watcher.url)
+        why = tab.page.locator(".job .error")
+        expect(why).to_have_text(
+            [
+                "△ the last look failed: unreachable \N{EN DASH} refused",
+                "△ the last look failed: malformed",
+            ]
+        )
+        tab.open(f"{watcher.url}/jobs/prod/a", ".error")
+        expect(tab.page.locator(".error")).to_have_text(
+            re.compile(r"^△ the last look failed: unreachable . refused \(\d+ looks?")
+        )
+
+
 def test_a_hidden_tab_holds_no_stream(tab):
     hide = """hidden => { Object.defineProperty(document, 'hidden',
               {configurable: true, get: () => hidden});

@@ -10,6 +10,7 @@ import {
   clock,
   exact,
   failures,
+  lastError,
   many,
   mark,
   number,
@@ -131,17 +132,7 @@ export function showJob(main, target, jobId) {
         ago(job.last_success_at),
         job.next_poll_at ? [" · next look ", ago(job.next_poll_at)] : null,
       ),
-      job.last_error
-        ? el(
-            "p",
-            { class: "error" },
-            "△ the last look failed: ",
-            said(
-              `${job.last_error.reason}${job.last_error.error_msg ? ` – ${job.last_error.error_msg}` : ""}`,
-            ),
-            ` (${many(job.failures, "look")} running)`,
-          )
-        : null,
+      lastError(job, ` (${many(job.failures, "look")} running)`),
       progress(job.task_counts),
     );
     failed.hidden = !job.folded_failures.length && !(job.abnormal_count > 0);

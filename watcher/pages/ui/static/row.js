@@ -1,7 +1,7 @@
 // A job as a row of the list, and where it stands.
 
 import { el, said } from "./dom.js";
-import { ago, failures, many, mark, progress } from "./words.js";
+import { ago, failures, lastError, many, mark, progress } from "./words.js";
 
 export const keyOf = (job) => `${job.target}/${job.job_id}`;
 const began = (job) => Date.parse(job.created_at ?? job.first_seen_at ?? 0) || 0;
@@ -47,16 +47,7 @@ export function drawRow(job) {
               `the cloud counts ${many(job.abnormal_count, "abnormal node")} and names no task`,
             )
           : null,
-      job.last_error
-        ? el(
-            "p",
-            { class: "error" },
-            "△ the last look failed: ",
-            said(
-              `${job.last_error.reason}${job.last_error.error_msg ? ` – ${job.last_error.error_msg}` : ""}`,
-            ),
-          )
-        : null,
+      lastError(job),
     ),
     progress(job.tasks),
     el(

@@ -30,6 +30,19 @@ export const number = (value) => Number(value).toLocaleString("en");
 export const many = (count, one, more = one + "s") =>
   `${number(count)} ${count === 1 ? one : more}`;
 
+// What kept the last look at a job from an answer, where something did.
+export function lastError(job, more = "") {
+  if (!job.last_error) return null;
+  const { reason, error_msg: message } = job.last_error;
+  return el(
+    "p",
+    { class: "error" },
+    "△ the last look failed: ",
+    said(message ? `${reason} – ${message}` : reason),
+    more,
+  );
+}
+
 export function mark(phase, text) {
   const [glyph, word] = PHASES[phase] ?? PHASES.unknown;
   return el(
