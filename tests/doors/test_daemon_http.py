@@ -4,6 +4,7 @@ import shutil
 from contextlib import asynccontextmanager
 from functools import partial
 
+import anyio
 import anyio.to_thread
 import bcrypt
 import pytest
@@ -122,3 +123,25 @@ async def test_all_interfaces_are_asked_on_loopback():
     async with daemon(host="") as (_, port):
         options = {"listen": f":{port}", "api_token": TOKEN}
         assert await call(daemon_http.settings_in_force, **options) == "poll: {}\n"
+
+
+async def test_an_answer_that_drips_is_given_up(monkeypatch):
+    monkeypatch.setattr(daemon_http, "WHOLE", 0.05)
+
+    class Dripping:
+        path = "/healthz"
+        parameters = ()
+
+        async def respond(self, _):
+            async def drops():
+                for _ in range(300):
+                    yield b" "
+                    await anyio.sleep(0.01)
+
+            return Response(drops())
+
+    async with serve([Dripping()], "127.0.0.1", 0) as (_, port):
+        listen = f"127.0.0.1:{port}"
+        with anyio.fail_after(10):
+            fault = await call(daemon_http.check, listen=listen)
+    assert "no whole answer within 0.05 s" in fault

@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -22,9 +23,12 @@ from watcher.core.errors import SettingsError, WatcherError
 from watcher.settings.schema import Server
 
 TIMEOUT = 3.0
+WHOLE = 15.0
+"""Seconds for the body of an answer, whoever sends it byte by byte."""
 PATIENCE = 45.0
 """Seconds of silence after which a stream, which pulses each 15, is given up."""
 LARGEST = 64 * 2**20
+_PART = 2**16
 _FIELDS = frozenset({"event", "data", "id"})
 _ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -186,9 +190,19 @@ def _ask(server: Server, path: str, token: str | None = None) -> tuple[int, str]
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     connection, answer = _begin(server, path, headers, TIMEOUT)
     try:
-        return answer.status, answer.read(LARGEST).decode("utf-8", "replace")
+        return answer.status, _whole(answer).decode("utf-8", "replace")
     finally:
         connection.close()
+
+
+def _whole(answer: http.client.HTTPResponse) -> bytes:
+    """Read an answer to its end, its largest size, or until it takes too long."""
+    body, late = bytearray(), time.monotonic() + WHOLE
+    while len(body) < LARGEST and (part := answer.read1(_PART)):
+        body += part
+        if time.monotonic() > late:
+            raise TimeoutError(f"no whole answer within {WHOLE:g} s")
+    return bytes(body)
 
 
 def _begin(
