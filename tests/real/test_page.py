@@ -110,12 +110,12 @@ def journal_of(records):
 
 
 @contextmanager
-def watching(*records, port=0):
+def watching(*records, port=0, replica=None, replica_of=lambda _: None):
     board, api, store = Board(), Api(), MemoryStore(now=time.time)
     metrics = MetricsPage(board)
     metrics.show_apis({"prod": api})
     metrics.own.reloaded(time.time())
-    rows = Rows(board, lambda _: 5.0, time.time)
+    rows = Rows(board, lambda _: 5.0, time.time, replica_of)
     manner = {"interval_seconds": 10.0, "task_interval_seconds": 30.0}
     manner |= {"requests_per_second": 20.0, "mode": "detail", "in_flight": 0}
     stream = StreamPage(rows, pulse=0.1)
@@ -131,6 +131,7 @@ def watching(*records, port=0):
             lambda: {"prod": {**manner, "running": len(board.records)}},
             {"version": "0", "started_at": None},
             time.time,
+            lambda: replica,
         ),
     ]
     with start_blocking_portal() as portal:
@@ -511,6 +512,41 @@ def test_why_the_last_look_failed_stands_with_the_job(tab):
         expect(tab.page.locator(".error")).to_have_text(
             re.compile(r"^△ the last look failed: unreachable . refused \(\d+ looks?")
         )
+
+
+def test_replicas_are_shown_with_what_each_watches(tab):
+    one, other = "11111111-own", "22222222-other"
+    hostile = "<img src=x onerror=alert(1)>"
+    units = [("key-a", ["prod"], "held", one), ("key-b", [hostile], "elsewhere", other)]
+    units += [("key-c", ["lonely"], "free", None)]
+    words = ("name", "targets", "state", "replica")
+    replica = {"name": one, "alive": 2, "losses": 1}
+    replica["units"] = [dict(zip(words, unit, strict=True)) for unit in units]
+    one_job = record("j1", tasks=[task(1)])
+    with watching(
+        one_job, replica=replica, replica_of={"prod": "11111111"}.get
+    ) as watcher:
+        tab.open(watcher.url + "/watcher")
+        section = tab.page.locator("section:has(> #replicas-title)")
+        boxes = [
+            text.split("\n") for text in section.locator("article").all_inner_texts()
+        ]
+        said = {box[0]: " ".join(box[1:]) for box in boxes}
+        assert said.keys() == {"watched by nobody", "11111111 (this one)", "22222222"}
+        assert "lonely" in said["watched by nobody"]
+        assert "prod" in said["11111111 (this one)"]
+        assert hostile in said["22222222"]
+        assert section.locator("img").count() == 0
+        assert "lonely" in tab.page.locator(".troubles").inner_text()
+        tab.open(watcher.url)
+        assert "replica 11111111" in tab.page.locator(".job .ids").inner_text()
+        tab.open(watcher.url + "/jobs/prod/j1")
+        expect(tab.page.locator(".facts-box")).to_contain_text("11111111")
+    with watching(one_job) as watcher:
+        tab.open(watcher.url + "/watcher")
+        assert not tab.page.locator("#replicas-title").is_visible()
+        tab.open(watcher.url)
+        assert "replica" not in tab.page.locator(".job .ids").inner_text()
 
 
 def test_a_hidden_tab_holds_no_stream(tab):

@@ -131,7 +131,8 @@ class Elsewhere:
             for key in keys:
                 del self._due[key]
             self._take(keys, await self._store.load(keys))
-            await anyio.sleep(REST * (anyio.current_time() - began))
+            took = anyio.current_time() - began
+            await anyio.sleep(min(REST * took, LOOK_EVERY))
 
     def _tell_hands(self) -> None:
         """Have the jobs of targets that changed hands looked at again."""
