@@ -187,6 +187,19 @@ async def test_a_store_that_does_not_answer_for_a_while_ends_nothing():
         await house.until(lambda: shown[key].phase.finished, 5.0)
 
 
+async def test_that_another_is_not_answered_is_shown_in_a_minute_or_two():
+    async with House(keys=1, targets=1, jobs=1).open() as house:
+        a = house.start("a")
+        await anyio.sleep(1.0)
+        b = house.start("b")
+        await anyio.sleep(ALL_EVERY)
+        key, shown = JobKey("t0", "t0-0"), b.rooms.shown.records
+        assert shown[key].failure is None
+        a.cut_off = True
+        await house.until(lambda: shown[key].failure, 2 * ALL_EVERY)
+        assert shown[key].failure.reason == "unreachable"
+
+
 async def test_what_nobody_watches_is_shown_as_nobody_s():
     async with House(keys=1, targets=1).open() as house:
         a = house.start("a")

@@ -29,7 +29,7 @@ def record(key, phase=Phase.ACTIVE, answered=START - 5, **more):
 class Own:
     """The watcher's own state, as the page is handed it."""
 
-    def __init__(self, *records):
+    def __init__(self, *records, replica=None):
         self.board = Board()
         self.board.show(records)
         self.metrics = MetricsPage(self.board)
@@ -46,6 +46,7 @@ class Own:
             lambda: {"prod": MANNER},
             {"version": "1", "started_at": "then"},
             lambda: self.now,
+            lambda: replica,
         )
 
     async def shown(self, query=""):
@@ -103,6 +104,16 @@ async def test_how_fresh_it_is_and_what_fails():
         "lag_seconds": 0.5,
         "request_seconds": 1.0,
     }
+
+
+async def test_what_fails_of_targets_that_other_replicas_watch():
+    away = C._replace(target="away")
+    own = Own(record(A), record(away, failure=DOWN), replica={"name": "a"})
+    own.metrics.own.reloaded(START)
+    _, shown = await own.shown()
+    assert [target["name"] for target in shown["targets"]] == ["prod"]
+    failing = {"reason": "unreachable", "jobs": 1, "message": "refused"}
+    assert shown["replica"] == {"name": "a", "failing": [{"target": "away", **failing}]}
 
 
 async def test_before_the_first_answer():

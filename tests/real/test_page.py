@@ -521,10 +521,14 @@ def test_replicas_are_shown_with_what_each_watches(tab):
     units += [("key-c", ["lonely"], "free", None)]
     words = ("name", "targets", "state", "replica")
     replica = {"name": one, "alive": 2, "losses": 1}
+    away = replace(
+        record("j2", failure=PollFailed(Reason.UNREACHABLE, error_msg="refused")),
+        key=JobKey("away", "j2"),
+    )
     replica["units"] = [dict(zip(words, unit, strict=True)) for unit in units]
     one_job = record("j1", tasks=[task(1)])
     with watching(
-        one_job, replica=replica, replica_of={"prod": "11111111"}.get
+        one_job, away, replica=replica, replica_of={"prod": "11111111"}.get
     ) as watcher:
         tab.open(watcher.url + "/watcher")
         section = tab.page.locator("section:has(> #replicas-title)")
@@ -537,9 +541,13 @@ def test_replicas_are_shown_with_what_each_watches(tab):
         assert "prod" in said["11111111 (this one)"]
         assert hostile in said["22222222"]
         assert section.locator("img").count() == 0
-        assert "lonely" in tab.page.locator(".troubles").inner_text()
+        troubles = tab.page.locator(".troubles").inner_text()
+        assert "lonely" in troubles
+        assert "away: the cloud cannot be reached (1 job)" in troubles
         tab.open(watcher.url)
-        assert "replica 11111111" in tab.page.locator(".job .ids").inner_text()
+        rows = tab.page.locator(".job .ids").all_inner_texts()
+        assert sum("replica 11111111" in row for row in rows) == 1
+        assert len(rows) == 2
         tab.open(watcher.url + "/jobs/prod/j1")
         expect(tab.page.locator(".facts-box")).to_contain_text("11111111")
     with watching(one_job) as watcher:

@@ -233,7 +233,7 @@ def _pages(rooms: Rooms) -> list[Page]:
         EventsPage(rooms.outside.store),
         StreamPage(rows),
         WatcherPage(
-            rooms.board,
+            rooms.shown,
             rooms.metrics.own.registry.collect,
             rooms.fleet.manners,
             facts,

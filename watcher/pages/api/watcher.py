@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -50,6 +51,12 @@ class _Freshness:
             count, _ = self.failing.get(reason, (0, None))
             self.failing[reason] = count + 1, record.failure.error_msg
 
+    def shown_failing(self) -> list[Shown]:
+        return [
+            {"reason": reason, "jobs": count, "message": message}
+            for reason, (count, message) in self.failing.items()
+        ]
+
 
 class WatcherPage:
     """The watcher itself: targets, store, sinks."""
@@ -69,7 +76,7 @@ class WatcherPage:
         """Make the page.
 
         Args:
-            board: What is known of the jobs.
+            board: What is known of the jobs, those of other replicas too.
             collect: The watcher's own metrics.
             manners: By target in force, how it is asked.
             facts: What does not change while it runs.
@@ -94,9 +101,9 @@ class WatcherPage:
     def _shown(self, now: float) -> Shown:
         figures, manners = _figures(self._collect()), self._manners()
         fresh = {name: _Freshness() for name in manners}
+        others: defaultdict[str, _Freshness] = defaultdict(_Freshness)
         for key, record in self._board.records.items():
-            if key.target in fresh:
-                fresh[key.target].add(record)
+            (fresh if key.target in fresh else others)[key.target].add(record)
         return {
             **self._facts,
             "now": rfc3339(now),
@@ -111,7 +118,7 @@ class WatcherPage:
                 ),
             },
             "sinks": _sinks(figures),
-            "replica": self._replica(),
+            "replica": _replica(self._replica(), others),
             "configuration": {
                 "valid": figures.get(("watcher_config_last_reload_successful", "")) == 1
             },
@@ -130,10 +137,7 @@ def _target(
         "jobs": fresh.jobs,
         "oldest_answer_at": rfc3339(fresh.oldest),
         "unanswered": fresh.unanswered,
-        "failing": [
-            {"reason": reason, "jobs": count, "message": message}
-            for reason, (count, message) in fresh.failing.items()
-        ],
+        "failing": fresh.shown_failing(),
         "key_locked": figure("watcher_credentials_locked") == 1,
         "clock_skew_seconds": round(figure("watcher_clock_skew_seconds"), 1),
         "polls": figure("watcher_polls_total"),
@@ -141,6 +145,19 @@ def _target(
         "lag_seconds": _mean(figures, "watcher_poll_lag_seconds", name),
         "request_seconds": _mean(figures, "watcher_poll_duration_seconds", name),
     }
+
+
+def _replica(
+    replica: Mapping[str, object] | None, others: Mapping[str, _Freshness]
+) -> Shown | None:
+    if replica is None:
+        return None
+    failing = [
+        {"target": name, **each}
+        for name, fresh in sorted(others.items())
+        for each in fresh.shown_failing()
+    ]
+    return {**replica, "failing": failing}
 
 
 def _sinks(figures: Figures) -> list[Shown]:

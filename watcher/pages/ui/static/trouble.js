@@ -71,6 +71,18 @@ export function troubles(watcher) {
       );
     }
   }
+  // Of targets that other replicas watch, as the store has them.
+  for (const { target, reason, jobs, message } of watcher.replica?.failing ?? []) {
+    const [text, help] = REASONS[reason] ?? [reason, ""];
+    const grave = reason !== "not_found";
+    found.push({
+      grave,
+      target,
+      text: `the cloud ${text} (${many(jobs, "job")})`,
+      help,
+      more: message,
+    });
+  }
   const own = (grave, text, help) => found.push({ grave, text, help });
   if (!watcher.configuration.valid)
     own(
