@@ -400,3 +400,18 @@ def test_simulate_prints_its_ids_and_answers():
         process.terminate()
     assert len(set(ids)) == 3
     assert greeting.startswith("simulating 3 jobs at http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("words", ["completion zsh", "check --config $FILE"])
+def test_a_reader_that_leaves_is_no_fault(config, words):
+    file = config({"targets": {"prod": target("http://127.0.0.1:1", ["job-1"])}})
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{sys.executable} -m watcher {words} > >(exit)"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=surroundings(FILE=str(file)),
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert done.returncode == 0

@@ -22,7 +22,7 @@ from watcher.commands import (
     test_sink,
     wait,
 )
-from watcher.commands.command import Exit, complain
+from watcher.commands.command import Exit, complain, silence
 from watcher.core.errors import HostError, SettingsError, StoreError
 from watcher.settings.schema import Settings
 from watcher.settings.showing import described, nearest
@@ -46,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = _flags(args.parser, rest, settable=args.settable)
     try:
         code: int = args.command(args, flags)
+        print(end="", flush=True)  # noqa: T201 - what is left, while a pipe's end is seen
+    except BrokenPipeError:  # the reader has left
+        silence(sys.stdout.buffer)
+        code = Exit.OK
     except SettingsError as exc:
         for finding in exc.findings:
             complain(finding)

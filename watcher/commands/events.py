@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import BinaryIO, TypeAlias
 
 from watcher.commands.command import (
@@ -15,7 +14,6 @@ from watcher.commands.command import (
     add,
     complain,
     origin_of,
-    silence,
 )
 from watcher.core.errors import SettingsError
 from watcher.core.journal import line
@@ -45,13 +43,15 @@ def _seq(text: str) -> int:
 
 
 def _events(args: argparse.Namespace, flags: Flags) -> int:
+    import anyio
+
     from watcher.store import JournalFile, database_path, is_shared
 
     store = origin_of(args, flags).load().store
     tell = follow if args.follow else show
     if is_shared(store.url):
         password = store.password.get_secret_value() if store.password else None
-        return _told(partial(_shared, store.url, password, tell, args.after, args.job))
+        return anyio.run(_shared, store.url, password, tell, args.after, args.job)
     path = database_path(store.url)
     if path is None:
         raise SettingsError(["store.url: memory: keeps no journal that could be read"])
@@ -60,7 +60,7 @@ def _events(args: argparse.Namespace, flags: Flags) -> int:
     if args.follow and not path.exists():
         complain(f"{path} is not there yet; waiting for a daemon to make it")
     journal = JournalFile(path)
-    return _told(partial(tell, journal, args.after, args.job, sys.stdout.buffer))
+    return anyio.run(tell, journal, args.after, args.job, sys.stdout.buffer)
 
 
 async def _shared(
@@ -70,16 +70,6 @@ async def _shared(
 
     async with open_shared(url, password, reads_only=True) as journal:
         return await tell(journal, after, job, sys.stdout.buffer)
-
-
-def _told(tell: Callable[[], Awaitable[int]]) -> int:
-    import anyio
-
-    try:
-        return anyio.run(tell)
-    except BrokenPipeError:  # the reader has left
-        silence(sys.stdout.buffer)
-        return Exit.OK
 
 
 async def show(

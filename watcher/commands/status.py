@@ -13,7 +13,6 @@ from watcher.commands.command import (
     add_address,
     complain,
     server_of,
-    silence,
 )
 
 
@@ -78,6 +77,4 @@ def _status(args: argparse.Namespace, flags: Flags) -> int:
             f"{str(exc)[:256]}); is the daemon of this version?"
         )
         return Exit.FAILED
-    except BrokenPipeError:  # the reader has left
-        silence(sys.stdout.buffer)
     return Exit.OK
