@@ -244,6 +244,23 @@ async def test_what_is_watched_no_more_goes():
         assert JobKey(away, f"{away}-2") in shown
 
 
+async def test_a_target_that_the_settings_name_no_more_is_not_shown():
+    async with House(keys=2, targets=2).open() as house:
+        a = house.start("a")
+        await anyio.sleep(1.0)
+        b = house.start("b")
+        await spread(house, [1, 1])
+        await anyio.sleep(ALL_EVERY + 3.0)
+        away = next(n for n in house.names if n not in b.rooms.fleet.targets)
+        assert away in {key.target for key in b.rooms.shown.records}
+        del house.values["targets"][away]
+        a.kill()
+        await b.rooms._put_in_force(b.rooms._origin.load())
+        await anyio.sleep(ALL_EVERY + 15.0)
+        assert away in {key.target for key in await house.store.known()}
+        assert {key.target for key in b.rooms.shown.records} == {*house.names} - {away}
+
+
 def test_nothing_of_it_is_loaded_where_nothing_is_shared():
     code = "import watcher.daemon.app, sys; sys.exit('watcher.daemon.elsewhere' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -145,7 +145,9 @@ class Elsewhere:
 
     async def _list(self) -> None:
         """Have all jobs of others read, and show no more what nobody watches."""
+        # The store keeps what is of targets that no settings name any more.
         known = await self._store.known()
+        known = frozenset(k for k in known if k.target in self._holding.units)
         own, shown = self._own.records, self.board.records
         self.board.drop([k for k in shown if k not in known and k not in own])
         self._due = dict.fromkeys(k for k in known if self._is_another_s(k.target))
