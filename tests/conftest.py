@@ -1,10 +1,5 @@
 """What holds for all tests, and how several workers share them."""
 
-import fcntl
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
@@ -14,11 +9,7 @@ settings.register_profile(
 )
 settings.load_profile("shared-machine")
 
-ALONE = "tests/whole/test_storm.py::"
-"""It takes every processor and measures: no other test runs beside it."""
-
 FIRST = {
-    ALONE: None,
     "tests/whole/test_reload.py::test_many_reloads_leave_nothing_behind": None,
     "tests/real/test_systemd.py::": "machine",
     "tests/whole/test_kills.py::test_nothing_is_lost_and_nothing_repeated": None,
@@ -60,26 +51,3 @@ class Together(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config, log):
     config.option.loadscopereorder = False
     return Together(config, log)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-    run = getattr(item.config, "workerinput", {}).get("testrunuid")
-    if run is None:
-        return (yield)
-    with room(run, alone=item.nodeid.startswith(ALONE)):
-        return (yield)
-
-
-@contextmanager
-def room(run, *, alone):
-    """Be in the room with others, or alone; who is to be alone is let in before others."""
-    place = Path(tempfile.gettempdir()) / f"watcher-tests-{run}"
-    with (
-        place.with_suffix(".gate").open("w") as gate,
-        place.with_suffix(".room").open("w") as inside,
-    ):
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        fcntl.flock(inside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(gate, fcntl.LOCK_UN)
-        yield

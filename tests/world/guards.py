@@ -105,7 +105,7 @@ GUARDS = (
     Guard(
         "what keeps ids apart outlives the watching",
         LEDGER,
-        "told = [(*key, most_told(it)) for key in keys if (it := self._saved(key))]",
+        "told = [(*key, most_told(it)) for key, it in self._saved(keys).items()]",
         "told = [(*key, 0) for key in keys]",
     ),
     Guard(
