@@ -1,5 +1,7 @@
 """What holds for all tests, and how several workers share them."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
@@ -8,6 +10,9 @@ settings.register_profile(
     "shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("shared-machine")
+
+# A shell ignores it for what runs in its background, and every process after it does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FIRST = {
     "tests/whole/test_reload.py::test_many_reloads_leave_nothing_behind": None,
