@@ -21,7 +21,7 @@ run: .venv/run  ## run the daemon with CONFIG=file
 test: .venv/dev  ## run all tests, with coverage; ARGS=… runs some, without its gates
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(if $(ARGS),$(ARGS),-n $(WORKERS) -m "not alone" --durations=25)
-	$(if $(ARGS),,$(BIN)/coverage run -m pytest -m alone)
+	$(if $(ARGS),,$(BIN)/python -m pytest -m alone)
 	$(BIN)/coverage combine --quiet
 	$(if $(ARGS),,$(BIN)/coverage report --fail-under=95)
 	$(if $(ARGS),,$(BIN)/coverage report --fail-under=100 --include='watcher/core/*')

@@ -12,6 +12,8 @@ from watcher.pages.api import JobsPage, Rows
 from watcher.polling.board import Board
 from watcher.ports import Request
 
+pytestmark = pytest.mark.alone
+
 JOBS = 100_000
 MOST_SECONDS = 0.1  # of CPU, so that whoever else works here does not count
 

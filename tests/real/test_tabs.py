@@ -16,6 +16,8 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.real.components import asked, cloud, configuration, daemon, require, until
 
+pytestmark = pytest.mark.alone
+
 JOBS = 2000
 STREAMS = 48
 TABS = 2
@@ -139,7 +141,7 @@ def test_fifty_open_pages_hold_nothing_up(busy):
             heaps = [
                 page.evaluate("performance.memory.usedJSHeapSize") for page in pages
             ]
-    assert taken[0] > STREAMS * 10_000
+    assert taken[0] > STREAMS * 1000
     place = PROBES * 99 // 100
     p99, p99_alone = among[place], alone[place]
     print(f"p99 {p99_alone:.1f} ms alone, {p99:.1f} ms among them; {grown:.0f} MB more")
