@@ -73,7 +73,7 @@ EVEN = """Polls that fall due within 100 ms are released together, so that one t
 loop serves many: paced evenly, aiohttp alone costs about twice what it costs in ticks. An answer
 that repeats the last one byte for byte is neither masked, decoded nor compared; addresses and
 series of metrics are kept and not made for each request, and plain asyncio stands where a
-cancel scope or a generator as context manager stood. Together 240 µs where it was 416. A key that
+task group or a generator as context manager stood. Together 240 µs where it was 416. A key that
 lets 64 requests go instead of five brought 282 to 240: fewer turns. uvloop brought nothing."""
 TICKS = """The peer neither signs nor remembers, nor is it limited, observed or asked for
 metrics; it only reads JSON. By profile, half of a poll is aiohttp's session and connector, a fifth
