@@ -1,7 +1,6 @@
 """Memory of an idle daemon and time from exec to ready, over a number of jobs."""
 
 import argparse
-import os
 import socket
 import statistics
 import subprocess
@@ -11,6 +10,8 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+from benchmarks.processes import surroundings
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 
@@ -54,7 +55,7 @@ def measure(python, cloud, ids, settle):
                 f"--server.listen=127.0.0.1:{port}",
             ],
             stdout=subprocess.DEVNULL,
-            env=os.environ | {"STATE_DIRECTORY": folder},
+            env=surroundings(folder),
         ) as daemon:
             while not is_ready(port):
                 time.sleep(0.01)

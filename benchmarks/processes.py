@@ -186,6 +186,12 @@ def now():
     return time.monotonic()
 
 
+def surroundings(folder):
+    """Return an environment that sets nothing of the daemon but where its state is."""
+    given = {k: v for k, v in os.environ.items() if not k.startswith("WATCHER_")}
+    return given | {"STATE_DIRECTORY": folder}
+
+
 @contextmanager
 def daemon(values, checkout=HERE, output=subprocess.DEVNULL):
     """Run the daemon of a checkout with a configuration and a store of its own."""
@@ -198,7 +204,7 @@ def daemon(values, checkout=HERE, output=subprocess.DEVNULL):
         process = subprocess.Popen(
             [sys.executable, "-m", "watcher", "run", "--config", str(file)],
             cwd=checkout,
-            env={**os.environ, "STATE_DIRECTORY": folder},
+            env=surroundings(folder),
             stdout=output,
         )
         try:
